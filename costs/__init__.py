@@ -1,0 +1,1 @@
+"""What a workload costs on a chip: pure functions of dataclasses. Imports jax, numpy, scipy."""

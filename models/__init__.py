@@ -1,0 +1,1 @@
+"""Networks with relaxed widths, and how a network becomes a workload. Imports costs and flax."""
