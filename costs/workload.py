@@ -37,6 +37,8 @@ class Tensor:
         shape: Height, width and channels per inference.
         boundary: The bottleneck boundary it crosses, None where there is none.
         output: Whether it leaves the network.
+        fused: The consumers that read it as the other operand of a fused elementwise operation (the
+            skip of a residual addition), not as the input of their loop nest.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Tensor:
     shape: tuple[int, int, int]
     boundary: str | None = None
     output: bool = False
+    fused: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         """Check what can be checked without the layers."""
@@ -62,6 +65,10 @@ class Tensor:
         if list(self.consumers) != sorted(set(self.consumers)):
             raise InputError(
                 key=f"tensor {self.name}.consumers", value=self.consumers, allowed="ascending"
+            )
+        if not set(self.fused) <= set(self.consumers):
+            raise InputError(
+                key=f"tensor {self.name}.fused", value=self.fused, allowed=self.consumers
             )
         if self.consumers and self.consumers[0] <= self.producer:
             raise InputError(
