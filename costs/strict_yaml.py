@@ -123,7 +123,7 @@ _StrictLoader.yaml_constructors = {
 
 
 class _StrictDumper(yaml.SafeDumper):
-    """SafeDumper that quotes exactly what the strict loader would misread, and writes no aliases."""
+    """SafeDumper that quotes what the strict loader would misread and writes no aliases."""
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
 
