@@ -1,0 +1,164 @@
+"""A bottleneck: what a tensor goes through when its boundary crosses cores.
+
+Order: reduce (1x1), norm with shift, mask, quantise, cross, expand (1x1), norm, relu. At full
+width there is no pair: the tensor itself crosses, quantised to the same bits. Which edges cross is
+decided by the network's gates, not here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from costs.errors import InputError
+from costs.layer import Layer
+from models.norm import BatchNorm, Mode, Statistic
+from models.relax import straight_through
+
+
+@dataclass(frozen=True)
+class Boundary:
+    """A tensor that may cross cores.
+
+    Attributes:
+        name: Module path of its bottleneck, such as ``stage1.block0.out``.
+        channels: Channels of the tensor, C.
+        height: Height [pixels].
+        width: Width [pixels].
+        bits: Bits of each crossing word.
+        producer: Name of the layer that produces the tensor.
+    """
+
+    name: str
+    channels: int
+    height: int
+    width: int
+    bits: int
+    producer: str
+
+    def __post_init__(self) -> None:
+        """Refuse word lengths the symmetric quantiser cannot have."""
+        if not 2 <= self.bits <= 32:
+            raise InputError("bits of a crossing", key=self.name, value=self.bits, allowed="2..32")
+
+    def words(self, width: int) -> int:
+        """Words that cross per image when the bottleneck has this width [channels]."""
+        return width * self.height * self.width
+
+    def reduce_layer(self, width: int, **kwargs: int) -> Layer:
+        """The 1x1 convolution to ``width`` channels, on the producer's core."""
+        return self._pointwise("reduce", C=self.channels, K=width, bits_o=self.bits, **kwargs)
+
+    def expand_layer(self, width: int, **kwargs: int) -> Layer:
+        """The 1x1 convolution back to all channels, on the consumer's core."""
+        return self._pointwise("expand", C=width, K=self.channels, bits_i=self.bits, **kwargs)
+
+    def _pointwise(self, role: str, **kwargs: int) -> Layer:
+        return Layer(f"{self.name}.{role}", P=self.height, Q=self.width, **kwargs)  # pyright: ignore[reportArgumentType]
+
+
+@dataclass(frozen=True)
+class Edge:
+    """One consumer of a boundary's tensor.
+
+    Attributes:
+        boundary: Index of the boundary.
+        consumer: Name of the layer that reads the tensor (for an identity skip, the layer in which
+            the addition is fused).
+    """
+
+    boundary: int
+    consumer: str
+
+
+class Quantiser(nnx.Module):
+    """Symmetric uniform quantisation with a straight-through gradient; zero stays exactly zero."""
+
+    def __init__(self, bits: int) -> None:
+        """Make a quantiser of this word length [bits] with range 1."""
+        self.bits = bits
+        self.range = Statistic(jnp.ones(()))
+
+    def __call__(self, x: jax.Array, *, mode: Mode) -> jax.Array:
+        """Round x to the grid; mode "batch" takes, and records, the largest magnitude of x."""
+        if mode == "batch":
+            self.range[...] = jax.lax.stop_gradient(jnp.max(jnp.abs(x)))
+        step = calc_quantiser_step(self.range[...], self.bits)
+        return calc_quantised(x, step, self.bits)
+
+
+def calc_quantiser_step(largest: jax.Array, bits: int) -> jax.Array:
+    """Step of the symmetric grid whose last level is the largest magnitude (floored at 1e-12)."""
+    return jnp.maximum(largest, 1e-12) / (2.0 ** (bits - 1) - 1)
+
+
+def calc_quantised(x: jax.Array, step: jax.Array, bits: int) -> jax.Array:
+    """The nearest of the 2^bits - 1 levels; gradient one inside the range and zero outside."""
+    levels = 2.0 ** (bits - 1) - 1
+    scaled = jnp.clip(x / step, -levels, levels)
+    return straight_through(jnp.round(scaled) * step, scaled * jax.lax.stop_gradient(step))
+
+
+class Bottleneck(nnx.Module):
+    """The pair of one boundary at every width, the narrower ones being prefixes of the widest."""
+
+    def __init__(
+        self, boundary: Boundary, features: int, *, quantise: bool, rngs: nnx.Rngs
+    ) -> None:
+        """Make the pair.
+
+        Args:
+            boundary: Where it stands.
+            features: Size of the design features that modulate its norms; 0 for none.
+            quantise: Whether what crosses is quantised to the boundary's bits.
+            rngs: Random keys of the initial weights.
+        """
+        self.name = boundary.name
+        channels = boundary.channels
+        self.largest = channels - 1
+        if self.largest:
+            init = nnx.initializers.he_normal()
+            self.reduce = nnx.Conv(
+                channels, self.largest, (1, 1), use_bias=False, kernel_init=init, rngs=rngs
+            )
+            self.reduce_norm = BatchNorm(self.largest, features)
+            self.code = Quantiser(boundary.bits) if quantise else None
+            self.expand = nnx.Conv(
+                self.largest, channels, (1, 1), use_bias=False, kernel_init=init, rngs=rngs
+            )
+            self.expand_norm = BatchNorm(channels, features)
+        self.plain = Quantiser(boundary.bits) if quantise else None
+
+    def __call__(
+        self, x: jax.Array, mask: jax.Array | None, features: jax.Array | None, *, mode: Mode
+    ) -> jax.Array:
+        """The tensor on the consumer's side of a crossing.
+
+        Args:
+            x: The boundary's tensor, f32[batch, height, width, channels].
+            mask: Open channels, f32[channels], its last slot meaning "uncompressed"; None for
+                uncompressed everywhere.
+            features: Design features of the norms, or None.
+            mode: Which statistics norms and quantisers use.
+
+        Returns:
+            A tensor of the shape of x.
+        """
+        with jax.named_scope(f"{self.name}.plain"):
+            plain = x if self.plain is None else self.plain(x, mode=mode)
+        if mask is None or not self.largest:
+            return plain
+        with jax.named_scope(f"{self.name}.reduce"):
+            code = self.reduce(x)
+        with jax.named_scope(f"{self.name}.code"):
+            code = self.reduce_norm(code, features, mode=mode)
+            code = code * mask[None, None, None, : self.largest]
+            code = code if self.code is None else self.code(code, mode=mode)
+        with jax.named_scope(f"{self.name}.expand"):
+            restored = self.expand(code)
+        with jax.named_scope(f"{self.name}.restore"):
+            restored = jax.nn.relu(self.expand_norm(restored, features, mode=mode))
+            return mask[-1] * plain + (1.0 - mask[-1]) * restored

@@ -1,0 +1,205 @@
+"""A Flax network made from an architecture: a module for each node with weights, at its path."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
+
+from models.architecture import Architecture, Node
+from models.bottleneck import Bottleneck, Boundary, Edge, Quantiser
+from models.norm import BatchNorm, Mode, calc_design_features
+from models.relax import prefix_mask
+
+Widths = jax.Array | Sequence[jax.Array]
+
+
+class Group(nnx.Module):
+    """A named part of the path, such as ``stage1`` or ``block0``."""
+
+
+class Network(nnx.Module):
+    """Runs an architecture. Its layers bear the names of their module paths, in name scopes too."""
+
+    def __init__(self, architecture: Architecture, *, rngs: nnx.Rngs) -> None:
+        """Make fresh weights for an architecture."""
+        self.architecture = architecture
+        features = (
+            2 * len(architecture.boundaries) + len(architecture.edges)
+            if architecture.modulate
+            else 0
+        )
+        shapes = {node.name: node.shape for node in architecture.nodes}
+        for node in architecture.nodes:
+            module = _module(architecture, node, shapes, features, rngs)
+            if module is not None:
+                _attach(self, node.name.split("."), module)
+
+    @property
+    def boundaries(self) -> tuple[Boundary, ...]:
+        """Tensors that may cross cores."""
+        return self.architecture.boundaries
+
+    @property
+    def edges(self) -> tuple[Edge, ...]:
+        """Readers of those tensors."""
+        return self.architecture.edges
+
+    def __call__(
+        self,
+        x: jax.Array,
+        widths: Widths | None = None,
+        crossing: jax.Array | None = None,
+        *,
+        mode: Mode = "stored",
+    ) -> jax.Array:
+        """Logits of a batch, for one design.
+
+        Args:
+            x: Images, f32[batch, height, width, channels].
+            widths: Integer-valued widths [channels] in 1..C, f32[boundaries], or one mask
+                f32[C] per boundary (see ``models.relax``); None where nothing is compressed.
+            crossing: 1 where the edge crosses cores, f32[edges], 0 elsewhere; None for nowhere.
+            mode: "batch" uses, and records, statistics of this batch; "stored" the recorded ones.
+
+        Returns:
+            Logits, f32[batch, classes].
+        """
+        masks, features = self._design(widths, crossing)
+        values: dict[str, jax.Array] = {}
+        for node in self.architecture.nodes:
+            inputs = [values[name] for name in node.inputs]
+            if node.op == "input":
+                values[node.name] = x
+            elif node.op == "bottleneck":
+                if crossing is None:  # the mark is what `models.trace` finds boundaries by
+                    values[node.name] = checkpoint_name(inputs[0], f"boundary:{node.name}")
+                else:
+                    module = _find(self, node.name)
+                    mask = None if masks is None else masks[node.index]
+                    values[node.name] = module(inputs[0], mask, features, mode=mode)
+            elif node.op == "gate":
+                if crossing is None:
+                    values[node.name] = inputs[1]
+                else:
+                    gate = crossing[node.index]
+                    with jax.named_scope(node.name):
+                        values[node.name] = gate * inputs[1] + (1.0 - gate) * inputs[0]
+            else:
+                with jax.named_scope(node.name):
+                    values[node.name] = self._apply(node, inputs, features, mode)
+        return values[self.architecture.nodes[-1].name]
+
+    def _apply(
+        self, node: Node, inputs: list[jax.Array], features: jax.Array | None, mode: Mode
+    ) -> jax.Array:
+        x = inputs[0]
+        match node.op:
+            case "conv" | "linear":
+                return _find(self, node.name)(x)
+            case "norm":
+                return _find(self, node.name)(x, features, mode=mode)
+            case "quantise":
+                return _find(self, node.name)(x, mode=mode)
+            case "relu":
+                return jax.nn.relu(x)
+            case "add":
+                return x + inputs[1]
+            case "max_pool":
+                window, strides = (1, *node.kernel, 1), (1, *node.stride, 1)
+                padding = ((0, 0), *node.padding, (0, 0))
+                return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, window, strides, padding)
+            case "subsample":
+                x = x[:, :: node.stride[0], :: node.stride[1], :]
+                return jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, node.shape[2] - x.shape[3])))
+            case "mean":
+                return jnp.mean(x, (1, 2))
+        raise AssertionError(node.op)
+
+    def _design(
+        self, widths: Widths | None, crossing: jax.Array | None
+    ) -> tuple[list[jax.Array] | None, jax.Array | None]:
+        """Masks of the boundaries and features of the norms."""
+        if crossing is None or not self.boundaries:
+            return None, None
+        channels = [boundary.channels for boundary in self.boundaries]
+        full = jnp.asarray(channels, jnp.float32)
+        masks = None
+        if widths is None:
+            counts = full
+        elif isinstance(widths, jax.Array):
+            masks = [prefix_mask(widths[i], count) for i, count in enumerate(channels)]
+            counts = widths
+        else:
+            masks = list(widths)
+            counts = jnp.stack([jnp.sum(mask) for mask in masks])
+        if not self.architecture.modulate:
+            return masks, None
+        return masks, calc_design_features(counts, full, self._active(crossing), crossing)
+
+    def _active(self, crossing: jax.Array) -> jax.Array:
+        """1 where any edge of a boundary crosses, f32[boundaries]."""
+        readers = [
+            [i for i, edge in enumerate(self.edges) if edge.boundary == index]
+            for index in range(len(self.boundaries))
+        ]
+        return jnp.stack([jnp.max(crossing[jnp.asarray(edges)]) for edges in readers])
+
+
+def named_modules(net: Network) -> Iterator[tuple[Node, nnx.Module]]:
+    """Nodes with weights or statistics, and their modules."""
+    for node in net.architecture.nodes:
+        if node.op in ("conv", "linear", "norm", "bottleneck", "quantise"):
+            yield node, _find(net, node.name)
+
+
+def _module(
+    architecture: Architecture,
+    node: Node,
+    shapes: dict[str, tuple[int, int, int]],
+    features: int,
+    rngs: nnx.Rngs,
+) -> nnx.Module | None:
+    """A fresh module for a node, None for an operation without state."""
+    match node.op:
+        case "conv":
+            return nnx.Conv(
+                shapes[node.inputs[0]][2],
+                node.shape[2],
+                node.kernel,
+                strides=node.stride,
+                padding=node.padding,
+                feature_group_count=node.groups,
+                use_bias=node.bias,
+                kernel_init=nnx.initializers.he_normal(),
+                rngs=rngs,
+            )
+        case "linear":
+            return nnx.Linear(
+                shapes[node.inputs[0]][2], node.shape[2], use_bias=node.bias, rngs=rngs
+            )
+        case "norm":
+            return BatchNorm(node.shape[2], features)
+        case "quantise":
+            return Quantiser(node.bits)
+        case "bottleneck":
+            boundary = architecture.boundaries[node.index]
+            return Bottleneck(boundary, features, quantise=architecture.quantise, rngs=rngs)
+    return None
+
+
+def _attach(root: nnx.Module, path: list[str], module: nnx.Module) -> None:
+    for part in path[:-1]:
+        if not hasattr(root, part):
+            setattr(root, part, Group())
+        root = getattr(root, part)
+    setattr(root, path[-1], module)
+
+
+def _find(root: nnx.Module, name: str) -> nnx.Module:
+    for part in name.split("."):
+        root = getattr(root, part)
+    return root

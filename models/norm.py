@@ -1,0 +1,91 @@
+"""Batch normalisation whose affine part may follow the design, and which folds into a convolution.
+
+Statistics are of the batch while widths are sampled (a running average over unlike designs would
+describe none of them) and stored ones, taken on a fixed training subset, for one fixed design.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+Mode = Literal["batch", "stored"]
+
+EPSILON = 1e-5
+
+
+class Statistic(nnx.Variable):
+    """What a layer measured on data; not trained by gradients."""
+
+
+def calc_design_features(
+    widths: jax.Array, channels: jax.Array, active: jax.Array, crossing: jax.Array
+) -> jax.Array:
+    """What a norm is told about the design.
+
+    A boundary that does not cross cores, or crosses uncompressed, is told as width = channels, so
+    that a width without effect on the hardware has none on the network either.
+
+    Args:
+        widths: Integer-valued widths [channels], f32[boundaries].
+        channels: Full widths [channels], f32[boundaries].
+        active: 1 where any edge of the boundary crosses, f32[boundaries].
+        crossing: 1 where the edge crosses cores, f32[edges].
+
+    Returns:
+        Features log(w / C), 1/w - 1/C and the crossing flags, f32[2 boundaries + edges].
+    """
+    logs = active * jnp.log(widths / channels)
+    inverses = active * (1.0 / widths - 1.0 / channels)
+    return jnp.concatenate([logs, inverses, crossing])
+
+
+class BatchNorm(nnx.Module):
+    """y = scale * (x - mean) / sqrt(var + eps) + bias over the last axis."""
+
+    def __init__(self, channels: int, features: int = 0) -> None:
+        """Make the identity norm.
+
+        Args:
+            channels: Size of the last axis.
+            features: Size of the design features that modulate scale and bias; 0 for none.
+        """
+        self.scale = nnx.Param(jnp.ones(channels))
+        self.bias = nnx.Param(jnp.zeros(channels))
+        self.mean = Statistic(jnp.zeros(channels))
+        self.var = Statistic(jnp.ones(channels))
+        self.modulation = nnx.Param(jnp.zeros((features, 2, channels))) if features else None
+
+    def affine(self, features: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+        """Scale and bias for a design, f32[channels] each."""
+        scale, bias = self.scale[...], self.bias[...]
+        if features is not None and self.modulation is not None:
+            change = jnp.tensordot(features, self.modulation[...], 1)
+            scale, bias = scale + change[0], bias + change[1]
+        return scale, bias
+
+    def __call__(self, x: jax.Array, features: jax.Array | None = None, *, mode: Mode) -> jax.Array:
+        """Normalise x[..., channels]; mode "batch" also records the statistics it used."""
+        if mode == "batch":
+            axes = tuple(range(x.ndim - 1))
+            mean = jnp.mean(x, axes)
+            var = jnp.maximum(jnp.mean(jnp.square(x), axes) - jnp.square(mean), 0.0)
+            self.mean[...] = jax.lax.stop_gradient(mean)
+            self.var[...] = jax.lax.stop_gradient(var)
+        else:
+            mean, var = self.mean[...], self.var[...]
+        scale, bias = self.affine(features)
+        factor = scale * jax.lax.rsqrt(var + EPSILON)
+        shape = (1,) * (x.ndim - 1) + (-1,)
+        return x * factor.reshape(shape) + (bias - mean * factor).reshape(shape)
+
+
+def fold_affine(
+    scale: jax.Array, bias: jax.Array, mean: jax.Array, var: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Factor and offset, f32[channels] each, such that the stored norm is x * factor + offset."""
+    factor = scale / jnp.sqrt(var + EPSILON)
+    return factor, bias - mean * factor
