@@ -172,7 +172,8 @@ class Core:
         mac_energy_by_bits: (bits, energy [pJ]) in rising bits, or empty.
         clock_hz: clock [Hz].
         pe_area_mm2: area of one PE without its memory levels [mm2]; None where no source gives it.
-        leakage_w: static power besides that of the memory levels [W].
+        pe_leakage_w: static power of one PE without its memory levels [W].
+        leakage_w: static power besides that of PEs and memory levels [W].
     """
 
     name: str
@@ -182,6 +183,7 @@ class Core:
     mac_energy_by_bits: tuple[tuple[int, float], ...] = ()
     clock_hz: float = 1e9
     pe_area_mm2: float | None = None
+    pe_leakage_w: float = 0.0
     leakage_w: float = 0.0
 
     def __post_init__(self) -> None:
@@ -198,7 +200,7 @@ class Core:
             names = [item.name for item in getattr(self, key)]
             if len(set(names)) != len(names):
                 raise InputError(key=f"{self.name}.{key}", value=names, allowed="unique names")
-        for key in ("mac_energy_pj", "leakage_w"):
+        for key in ("mac_energy_pj", "pe_leakage_w", "leakage_w"):
             _check_number(f"{self.name}.{key}", getattr(self, key), positive=False)
         _check_number(f"{self.name}.clock_hz", self.clock_hz, positive=True)
         axis_names = tuple(axis.name for axis in self.axes)
@@ -230,7 +232,7 @@ class Core:
     def total_leakage_w(self) -> float:
         """Static power of the whole core [W]."""
         levels = (level.leakage_w * self.instances(level.name) for level in self.levels)
-        return math.fsum([self.leakage_w, *levels])
+        return math.fsum([self.leakage_w, self.pe_leakage_w * self.pes, *levels])
 
     def level_index(self, name: str) -> int:
         """Position of a level, outermost first."""

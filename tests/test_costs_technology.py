@@ -1,4 +1,4 @@
-"""Laws of the technology tables: energy and area grow, fits stay near the points they were made of."""
+"""Laws of the technology tables: energy and area grow, fits stay near their points."""
 
 import dataclasses
 import math
@@ -66,7 +66,7 @@ def test_horowitz_points():
 
 
 def test_eyeriss_points():
-    """Chip energies per 16 bits: MAC 2, register file of 0.5 KB 1, global buffer of 108 KB 15 pJ."""
+    """Chip energies per 16 bits: MAC 2, register file (0.5 KB) 1, global buffer (108 KB) 15 pJ."""
     technology = tables.EYERISS_65NM
     assert tech.calc_sram_energy_pj(technology, 512, 16) == pytest.approx(1.0, rel=1e-3)
     assert tech.calc_sram_energy_pj(technology, 108 * 1024, 16) == pytest.approx(15.0, rel=1e-3)
@@ -164,7 +164,7 @@ def test_area_without_a_source_is_refused():
         lambda: tech.calc_sram_leakage_w(technology, 1024),
         lambda: tech.calc_mac_leakage_w(technology, 8, 8, 32),
     ):
-        with pytest.raises(InputError, match="tpu_7nm has no (area|leakage) source"):
+        with pytest.raises(InputError, match=r"tpu_7nm has no (area|leakage) source"):
             call()
 
 
