@@ -84,6 +84,24 @@ class Functional:
         logits = net(x, widths, crossing, mode=mode)
         return logits, _flat(nnx.state(net, Statistic))
 
+    @cached_property
+    def _jitted_measure(self) -> Callable[..., Flat]:
+        def measure(*arguments: Any) -> Flat:
+            return self.apply(*arguments, mode="batch")[1]
+
+        return jax.jit(measure)
+
+    def measure(
+        self,
+        params: Flat,
+        stats: Flat,
+        x: jax.Array,
+        widths: Widths | None = None,
+        crossing: jax.Array | None = None,
+    ) -> Flat:
+        """The statistics of one batch for one design, compiled once per shape."""
+        return self._jitted_measure(params, stats, x, widths, crossing)
+
     def network(self, params: Flat, stats: Flat) -> Network:
         """The Flax network that holds these arrays."""
         return nnx.merge(self._graphdef, _nested(params), _nested(stats))

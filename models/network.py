@@ -68,7 +68,7 @@ class Network(nnx.Module):
         Returns:
             Logits, f32[batch, classes].
         """
-        masks, features = self._design(widths, crossing)
+        masks, features = self.design(widths, crossing)
         values: dict[str, jax.Array] = {}
         for node in self.architecture.nodes:
             inputs = [values[name] for name in node.inputs]
@@ -119,10 +119,10 @@ class Network(nnx.Module):
                 return jnp.mean(x, (1, 2))
         raise AssertionError(node.op)
 
-    def _design(
+    def design(
         self, widths: Widths | None, crossing: jax.Array | None
     ) -> tuple[list[jax.Array] | None, jax.Array | None]:
-        """Masks of the boundaries and features of the norms."""
+        """Masks f32[C] of the boundaries and features of the norms, None where not needed."""
         if crossing is None or not self.boundaries:
             return None, None
         channels = [boundary.channels for boundary in self.boundaries]
