@@ -57,7 +57,8 @@ def calc_chip_cost(
         `energy_<level>_pj`, `energy_link_pj`, `energy_idle_pj` [pJ]; `link_bytes`, `dram_bytes`,
         `io_bytes` [bytes]; `interval_s`, `latency_s` [s]; `area_mm2` [mm^2]; `cores_used`; and with
         leading axes `slot_core`, `slot_active`, `slot_time_s`, `slot_start_s`, `slot_resident`,
-        `slot_spilled`, `slot_energy_pj` [slots, designs], `core_busy_s` [cores, designs],
+        `slot_spilled`, `slot_energy_pj`, `slot_dram_bytes` [slots, designs], `slot_parts_pj` (a
+        list: MAC, then each level) and `core_busy_s` [cores, designs],
         `each_link_bytes` [links, designs], `crossing` [edges, designs].
     """
     place = _place(problem, widths, assignment, knobs, xp)
@@ -87,6 +88,8 @@ def calc_chip_cost(
         "slot_resident": slots["resident"],
         "slot_spilled": slots["spilled"],
         "slot_energy_pj": slots["energy_pj"],
+        "slot_parts_pj": slots["parts"],
+        "slot_dram_bytes": slots["dram_bytes"],
         "core_busy_s": times["core_busy_s"],
         "each_link_bytes": moves["each_link_bytes"],
         "crossing": place["crosses"],
@@ -185,7 +188,7 @@ def _slot_costs(problem: Problem, widths: Array, place: dict, xp: Any) -> dict:
     return {
         "resident": resident & active,
         "spilled": spilled & active,
-        "parts_pj": parts,
+        "parts": parts,
         "energy_pj": ordered_sum(parts),
         "time_s": values[..., -2] * on * cycle_s,
         "dram_bytes": values[..., -1] * on,
@@ -411,9 +414,9 @@ def _energy(
 ) -> dict[str, Array]:
     """Energy by part [pJ]: MAC, each memory level, links, idle."""
     chip = problem.chip
-    parts = {"energy_mac_pj": ordered_sum(slots["parts_pj"][0])}
+    parts = {"energy_mac_pj": ordered_sum(slots["parts"][0])}
     for i, level in enumerate(problem.levels):
-        parts[f"energy_{level}_pj"] = ordered_sum(slots["parts_pj"][1 + i])
+        parts[f"energy_{level}_pj"] = ordered_sum(slots["parts"][1 + i])
     parts["energy_global_buffer_pj"] = parts["energy_global_buffer_pj"] + moves["buffer_pj"]
     dram = moves["dram_bytes"] * 8.0 * chip.dram_energy_pj_per_bit
     parts["energy_dram_pj"] = parts["energy_dram_pj"] + dram

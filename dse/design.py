@@ -1,0 +1,239 @@
+"""One discrete design as a file, and its cost from that file alone."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from costs import strict_yaml
+from costs.chip import KNOBS, Chip
+from costs.chip_cost import calc_chip_cost
+from costs.chip_tables import build_problem
+from costs.errors import InputError
+from costs.problem import Problem
+from dse.config import Experiment, parse_config
+from dse.context import Context, make_context
+
+SCHEMA = "narrows-design-1"
+
+
+@dataclass(frozen=True)
+class Design:
+    """A discrete design: everything that its cost and its accuracy follow from.
+
+    Attributes:
+        id: name within its run.
+        experiment: resolved configuration (network, chip, objective of the mappings).
+        widths: boundary -> channels that cross; all channels means uncompressed.
+        assignment: layer -> core.
+        hardware: core type -> knob -> size (PEs of a side, bytes).
+        preference: what it was optimized for: term -> weight.
+    """
+
+    id: str
+    experiment: dict[str, Any]
+    widths: dict[str, int]
+    assignment: dict[str, str]
+    hardware: dict[str, dict[str, int]]
+    preference: dict[str, float]
+
+    def save(self, path: Path) -> None:
+        """Write the design as YAML."""
+        path.write_text(strict_yaml.dump({"schema": SCHEMA, **asdict(self)}))
+
+
+def load_design(path: str | Path) -> Design:
+    """Read a design.
+
+    Raises:
+        InputError: naming file and key, if it is not one.
+    """
+    document = strict_yaml.load(path)
+    if not isinstance(document, dict) or document.get("schema") != SCHEMA:
+        found = document.get("schema") if isinstance(document, dict) else document
+        raise InputError(file=path, key="schema", value=found, allowed=SCHEMA)
+    fields = set(Design.__dataclass_fields__)
+    for key in sorted(fields ^ (set(document) - {"schema"})):
+        problem = "is required" if key in fields else "unknown key"
+        raise InputError(problem, file=path, key=key, allowed=", ".join(sorted(fields)))
+    for key in sorted(fields - {"id"}):
+        if not isinstance(document[key], dict):
+            raise InputError(file=path, key=key, value=document[key], allowed="a mapping")
+    return Design(**{key: document[key] for key in fields})
+
+
+def describe(
+    context: Context, name: str, ordinals: np.ndarray, assignment: np.ndarray, preference: dict
+) -> Design:
+    """The design of integer arrays: ordinals [ordinals], assignment [layers]."""
+    boundaries, chip = context.boundaries, context.chip
+    knobs = ordinals[len(boundaries) :].reshape(len(chip.types), len(KNOBS))
+    return Design(
+        id=name,
+        experiment=context.config.model_dump(mode="json"),
+        widths={b.name: int(w) for b, w in zip(boundaries, ordinals, strict=False)},
+        assignment={
+            layer.name: chip.core_names[core]
+            for layer, core in zip(context.workload.layers, assignment, strict=True)
+        },
+        hardware={
+            kind.name: {
+                knob: values[index]
+                for (knob, values, _), index in zip(kind.knobs, knobs[t], strict=True)
+            }
+            for t, kind in enumerate(chip.types)
+        },
+        preference=preference,
+    )
+
+
+@dataclass(frozen=True)
+class PlacedDesign:
+    """A design bound to its network and chip, ready to be evaluated.
+
+    Attributes:
+        design: the design.
+        context: its experiment.
+        problem: tables that hold the entries it needs.
+        ordinals: [ordinals] integers on the problem's grid.
+        assignment: [layers] core indices.
+    """
+
+    design: Design
+    context: Context
+    problem: Problem
+    ordinals: np.ndarray
+    assignment: np.ndarray
+
+    def costs(self) -> dict[str, Any]:
+        """All costs, arrays with one design."""
+        widths = self.ordinals[: len(self.context.boundaries), None]
+        knobs = self.ordinals[len(self.context.boundaries) :]
+        knobs = knobs.reshape(len(self.problem.chip.types), len(KNOBS), 1)
+        return calc_chip_cost(self.problem, widths, self.assignment[:, None], knobs)
+
+
+def place(design: Design, file: object = None) -> PlacedDesign:
+    """Bind a design to its network and chip; only the table entries it needs are computed.
+
+    Raises:
+        InputError: naming the key, if a width, core or size is not one of its experiment's.
+    """
+    config: Experiment = parse_config(design.experiment, file=file)
+    context = make_context(config)
+    widths = []
+    for boundary in context.boundaries:
+        width = design.widths.get(boundary.name)
+        if not isinstance(width, int) or not 1 <= width <= boundary.channels:
+            raise InputError(
+                file=file,
+                key=f"widths.{boundary.name}",
+                value=width,
+                allowed=f"1 to {boundary.channels}",
+            )
+        widths.append(width)
+    cores = {name: i for i, name in enumerate(context.chip.core_names)}
+    assignment = []
+    for layer in context.workload.layers:
+        core = design.assignment.get(layer.name)
+        if core not in cores:
+            raise InputError(
+                file=file, key=f"assignment.{layer.name}", value=core, allowed=", ".join(cores)
+            )
+        assignment.append(cores[core])
+    knobs = [_knob_indices(context.chip, t, design, file) for t in range(len(context.chip.types))]
+    ordinals = np.concatenate([np.array(widths), np.ravel(knobs)]).astype(int)
+    problem = build_problem(
+        context.workload,
+        context.boundaries,
+        context.chip,
+        objective=config.mapping_objective,
+        only=(np.array(widths), np.array(knobs)),
+    )
+    return PlacedDesign(design, context, problem, ordinals, np.array(assignment))
+
+
+def _knob_indices(chip: Chip, kind: int, design: Design, file: object) -> list[int]:
+    core_type = chip.types[kind]
+    given = design.hardware.get(core_type.name, {})
+    indices = []
+    for knob, values, _ in core_type.knobs:
+        if given.get(knob) not in values:
+            raise InputError(
+                file=file,
+                key=f"hardware.{core_type.name}.{knob}",
+                value=given.get(knob),
+                allowed=", ".join(map(str, values)),
+            )
+        indices.append(values.index(given[knob]))
+    return indices
+
+
+COST_COLUMNS = (
+    "io_bytes",
+    "link_bytes",
+    "dram_bytes",
+    "energy_pj",
+    "latency_s",
+    "interval_s",
+    "throughput_per_s",
+    "area_mm2",
+    "cores_used",
+)
+
+
+def cost_columns(costs: dict[str, Any], design: int) -> dict[str, float]:
+    """The costs of one design as they stand in front.csv: totals, then energy by part."""
+    throughput = {**costs, "throughput_per_s": 1.0 / costs["interval_s"]}
+    row = {name: float(throughput[name][design]) for name in COST_COLUMNS}
+    parts = [n for n in costs if n.startswith("energy_") and n != "energy_pj"]
+    return row | {name: float(costs[name][design]) for name in parts}
+
+
+def evaluate_design(path: str | Path) -> dict[str, Any]:
+    """Cost of the design in a file, from that file alone.
+
+    Returns:
+        `costs` (the columns of front.csv), `slots` (one row for each layer, reduce and expand:
+        core, start and duration [s], energy by part [pJ], whether its weights stay and its
+        activations spill) and `links` (bytes on each link).
+    """
+    placed = place(load_design(path), file=path)
+    costs = placed.costs()
+    problem = placed.problem
+    slots = []
+    for i, slot in enumerate(problem.slots):
+        if not bool(costs["slot_active"][i, 0]):
+            continue
+        row = problem.rows[slot.row]
+        slots.append(
+            {
+                "layer": row.name,
+                "kind": slot.kind,
+                "core": problem.chip.core_names[int(costs["slot_core"][i, 0])],
+                "start_s": float(costs["slot_start_s"][i, 0]),
+                "time_s": float(costs["slot_time_s"][i, 0]),
+                "energy_pj": float(costs["slot_energy_pj"][i, 0]),
+                "energy_parts_pj": {
+                    part: float(costs["slot_parts_pj"][j][i, 0])
+                    for j, part in enumerate(("mac", *problem.levels))
+                },
+                "dram_bytes": float(costs["slot_dram_bytes"][i, 0]),
+                "weights_resident": bool(costs["slot_resident"][i, 0]),
+                "activations_spilled": bool(costs["slot_spilled"][i, 0]),
+            }
+        )
+    links = {
+        link.name: float(costs["each_link_bytes"][n, 0])
+        for n, link in enumerate(problem.chip.links)
+    }
+    return {
+        "id": placed.design.id,
+        "costs": cost_columns(costs, 0),
+        "slots": slots,
+        "links": links,
+        "cores": {n: problem.chip.types[t].name for n, t in problem.chip.cores},
+    }

@@ -1,0 +1,183 @@
+"""Phase (c), policy: from preference to design, trained on extended costs and predicted accuracy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from dse.context import Context
+from dse.design_objective import DesignObjective
+from dse.objective import COSTS, TERMS
+from dse.relaxed import Shape, extended_objective, sample_corner
+from dse.tables import objective_of
+
+Array = jax.Array
+
+CORNER_SHARE = 0.2  # of the preferences: almost all weight on one term
+REFERENCE_LOGIT = 1.0  # the assignment starts near that of the reference design
+
+
+def decode(shape: Shape, raw: Any, xp: Any = jnp) -> tuple[Any, Any]:
+    """Unbounded parameters to a relaxed design.
+
+    Widths are geometric in their parameter, from 1 to all channels; knobs are linear in the index
+    of their (geometric) grid.
+
+    Args:
+        shape: design space.
+        raw: [ordinals + layers * cores, designs].
+        xp: numpy or jax.numpy.
+
+    Returns:
+        ordinals [ordinals, designs] and logits [layers, cores, designs].
+    """
+    count = len(shape.ordinal_high)
+    part = 1.0 / (1.0 + xp.exp(-raw[:count]))
+    top = shape.ordinal_high[:, None].astype(np.float32)
+    is_width = (np.arange(count) < len(shape.max_widths))[:, None]
+    ordinals = xp.where(is_width, xp.exp(part * np.log(np.maximum(top, 1.0))), part * top)
+    logits = raw[count:].reshape(shape.layers, shape.cores, -1)
+    return ordinals, logits
+
+
+def initial_raw(shape: Shape, knobs: np.ndarray, assignment: np.ndarray) -> np.ndarray:
+    """Parameters of a middling start: half-way widths, near the given knobs and assignment.
+
+    Args:
+        shape: design space.
+        knobs: [knobs] grid indices, flat.
+        assignment: [layers].
+    """
+    top = shape.ordinal_high[len(shape.max_widths) :]
+    part = np.clip((knobs + 0.5) / (top + 1.0), 0.05, 0.95)
+    logits = REFERENCE_LOGIT * np.eye(shape.cores)[assignment]
+    return np.concatenate(
+        [np.zeros(len(shape.max_widths)), np.log(part / (1 - part)), logits.ravel()]
+    ).astype(np.float32)
+
+
+def sample_preferences(
+    rng: np.random.Generator, count: int, terms: list[str], corner_share: float = CORNER_SHARE
+) -> np.ndarray:
+    """[5, count] preferences over the task and the given costs, uniform on the simplex plus corners."""
+    active = [0, *(TERMS.index(term) for term in terms)]
+    weights = rng.dirichlet(np.ones(len(active)), size=count)
+    corner = np.eye(len(active))[rng.integers(len(active), size=count)]
+    near = rng.uniform(size=(count, 1)) < corner_share
+    weights = np.where(near, 0.1 * weights + 0.9 * corner, weights)
+    full = np.zeros((len(TERMS), count), np.float32)
+    full[active] = weights.T
+    return full
+
+
+def init_policy(key: Array, hidden: int, start: np.ndarray) -> dict[str, Array]:
+    """Parameters of a two-layer perceptron whose output begins at `start`."""
+    first, second, third = jax.random.split(key, 3)
+    inputs = 2 * len(TERMS)
+    return {
+        "w1": jax.random.normal(first, (inputs, hidden)) / np.sqrt(inputs),
+        "b1": jnp.zeros(hidden),
+        "w2": jax.random.normal(second, (hidden, hidden)) / np.sqrt(hidden),
+        "b2": jnp.zeros(hidden),
+        "w3": 0.1 * jax.random.normal(third, (hidden, len(start))) / np.sqrt(hidden),
+        "b3": jnp.asarray(start),
+    }
+
+
+def apply_policy(params: dict[str, Any], preference: Any, xp: Any = jnp) -> Any:
+    """[outputs, designs] unbounded parameters for preferences [5, designs]."""
+    inputs = xp.concatenate([preference, xp.log(preference + 0.01)])
+    hidden = xp.tanh(params["w1"].T @ inputs + params["b1"][:, None])
+    hidden = xp.tanh(params["w2"].T @ hidden + params["b2"][:, None])
+    return params["w3"].T @ hidden + params["b3"][:, None]
+
+
+class PolicyPhase:
+    """Trains the policy. State: parameters, optimizer leaves."""
+
+    name = "policy"
+
+    def __init__(self, context: Context) -> None:
+        """Bind the experiment."""
+        self.context = context
+        self.settings = context.config.surface.policy
+        self.steps = self.settings.steps
+        rate = optax.cosine_decay_schedule(self.settings.learning_rate, self.steps, 0.05)
+        self.optimizer = optax.adam(rate)
+
+    def bind(self, outputs: dict[str, Any]) -> None:
+        """Take tables and predictor, and make the step."""
+        self.objective = objective_of(self.context, outputs)
+        self.table = jnp.asarray(self.objective.finite_table())
+        ordinals, assignment = outputs["tables"]["reference"]
+        widths = len(self.objective.shape.max_widths)
+        self.start = initial_raw(self.objective.shape, ordinals[widths:], assignment)
+        self.policy_step = self._make_step()
+
+    def init(self, outputs: dict[str, Any]) -> dict[str, Any]:
+        """A policy that proposes about the same for every preference."""
+        key = jax.random.fold_in(jax.random.key(self.context.config.seed), 3)
+        params = init_policy(key, self.settings.hidden, self.start)
+        return {"params": params, "optimizer": jax.tree.leaves(self.optimizer.init(params))}
+
+    def step(self, state: dict[str, Any], index: int) -> tuple[dict[str, Any], dict | None]:
+        """One batch of preferences."""
+        rng = np.random.default_rng([self.context.config.seed, 4, index])
+        preference = sample_preferences(rng, self.settings.batch, list(self.settings.terms))
+        first, last = self.settings.temperature
+        temperature = first * (last / first) ** (index / max(1, self.steps - 1))
+        params, leaves, metrics = self.policy_step(
+            state["params"], state["optimizer"], self.table, preference, temperature, index
+        )
+        return {"params": params, "optimizer": leaves}, metrics
+
+    def result(self, state: dict[str, Any]) -> dict[str, Any]:
+        """The trained policy, and the temperature at which it is read."""
+        return {"params": state["params"]}
+
+    def _make_step(self) -> Any:
+        objective, optimizer, shape = self.objective, self.optimizer, self.objective.shape
+        treedef = jax.tree.structure(
+            jax.eval_shape(
+                optimizer.init,
+                jax.eval_shape(lambda: init_policy(jax.random.key(0), self.settings.hidden, self.start)),
+            )
+        )
+        seed = self.context.config.seed
+
+        def step(
+            params: Any, leaves: Any, table: Array, preference: Array, temperature: Any, index: Any
+        ) -> Any:
+            key = jax.random.fold_in(jax.random.key(seed + 1), index)
+            on_table: DesignObjective = objective.for_jax(table)
+
+            def value(ordinals: Array, assignment: Array, which: Array) -> Array:
+                return on_table.value(preference[:, which], ordinals, assignment, jnp)
+
+            def loss_fn(params: Any) -> Array:
+                ordinals, logits = decode(shape, apply_policy(params, preference))
+                logits = logits / temperature
+                corner = sample_corner(key, shape, ordinals, logits)
+                corner = jax.lax.stop_gradient(corner)
+                return jnp.mean(extended_objective(value, shape, corner, ordinals, logits))
+
+            loss, gradient = jax.value_and_grad(loss_fn)(params)
+            updates, state = optimizer.update(gradient, jax.tree.unflatten(treedef, leaves), params)
+            return optax.apply_updates(params, updates), jax.tree.leaves(state), {"loss": loss}
+
+        return jax.jit(step, donate_argnums=(0, 1))
+
+
+def budgets_of(context: Context) -> dict[str, float]:
+    """Hard limits of an experiment by the names of `COSTS`: the area, and those of `joint`."""
+    limits: dict[str, float] = {}
+    if context.config.hardware.area_budget_mm2 is not None:
+        limits["area"] = context.config.hardware.area_budget_mm2
+    if context.config.method == "joint":
+        given = context.config.joint.budget.model_dump()
+        limits |= {name: given[name] for name in COSTS if given.get(name) is not None}
+    return limits

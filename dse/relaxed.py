@@ -1,0 +1,181 @@
+"""Designs relaxed to continuous parameters, and the gradient of their multilinear extension.
+
+A relaxed design is a real width for every boundary, a real grid position for every hardware knob
+and logits over cores for every layer. It stands for independent rounding: widths and knobs go to
+one of their two neighbours with the fraction as probability, layers to a core drawn from the
+softmax. The expected objective of that rounding is the multilinear extension of the exact
+objective, in every coordinate at once, so its derivative in one coordinate is the difference of
+the exact objective between the two neighbours, averaged over the others. `extended_objective`
+draws one corner and takes these differences there, all in one vectorised call: an unbiased
+gradient that sees tail effects, capacity steps, maxima over cores and the assignment alike, while
+the value that it returns is always the exact objective of an integer design.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from costs.problem import Problem
+
+Array = jax.Array
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Sizes of the design space. Static argument.
+
+    Attributes:
+        max_widths: [boundaries] channels of each boundary.
+        knob_sizes: [types, 3] number of grid values.
+        layers: number of layers.
+        cores: number of cores.
+    """
+
+    max_widths: tuple[int, ...]
+    knob_sizes: tuple[tuple[int, ...], ...]
+    layers: int
+    cores: int
+
+    @classmethod
+    def of(cls, problem: Problem) -> Shape:
+        """The design space of a problem."""
+        return cls(
+            problem.max_widths,
+            tuple(t.shape for t in problem.chip.types),
+            len(problem.workload.layers),
+            len(problem.chip.cores),
+        )
+
+    @property
+    def ordinal_low(self) -> np.ndarray:
+        """[ordinals] smallest value: 1 for widths, 0 for knobs; widths first."""
+        return np.concatenate([np.ones(len(self.max_widths)), np.zeros(np.size(self.knob_sizes))])
+
+    @property
+    def ordinal_high(self) -> np.ndarray:
+        """[ordinals] largest value."""
+        return np.concatenate([np.array(self.max_widths), np.ravel(self.knob_sizes) - 1.0])
+
+    def widths(self, ordinals: Any) -> Any:
+        """The widths among the ordinals [ordinals, ...]."""
+        return ordinals[: len(self.max_widths)]
+
+    def knobs(self, ordinals: Any) -> Any:
+        """The knobs among the ordinals, [types, 3, ...]."""
+        return ordinals[len(self.max_widths) :].reshape(
+            (len(self.knob_sizes), len(self.knob_sizes[0]), *ordinals.shape[1:])
+        )
+
+
+def split_ordinals(shape: Shape, ordinals: Any, xp: Any = np) -> tuple[Any, Any]:
+    """Lower neighbour and fraction of real ordinals [ordinals, ...].
+
+    The lower neighbour is never the last grid value, so that there is a difference to take there.
+    A coordinate with a single grid value has fraction 0.
+    """
+    extra = (1,) * (ordinals.ndim - 1)
+    low = shape.ordinal_low.reshape(-1, *extra)
+    top = np.maximum(shape.ordinal_high - 1, shape.ordinal_low).reshape(-1, *extra)
+    lower = xp.clip(xp.floor(ordinals), low, top)
+    return lower, xp.clip(ordinals - lower, 0.0, 1.0)
+
+
+def sample_corner(
+    key: Array, shape: Shape, ordinals: Array, logits: Array
+) -> tuple[Array, Array]:
+    """One independent rounding of each relaxed design.
+
+    Args:
+        key: random key.
+        shape: design space.
+        ordinals: [ordinals, designs] real.
+        logits: [layers, cores, designs].
+
+    Returns:
+        [ordinals, designs] integer-valued floats and [layers, designs] core indices.
+    """
+    round_key, core_key = jax.random.split(key)
+    lower, fraction = split_ordinals(shape, ordinals, jnp)
+    up = jax.random.uniform(round_key, fraction.shape) < fraction
+    noise = jax.random.gumbel(core_key, logits.shape)
+    return lower + up, jnp.argmax(logits + noise, axis=1)
+
+
+def extended_objective(
+    objective: Callable[[Array, Array, Array], Array],
+    shape: Shape,
+    corner: tuple[Array, Array],
+    ordinals: Array,
+    logits: Array,
+) -> Array:
+    """Exact objective at a corner, carrying the gradient of the multilinear extension.
+
+    Args:
+        objective: (ordinals [n, designs], assignment [layers, designs], which [designs]) to
+            [designs]; `which` is the index of the relaxed design that a column belongs to.
+        shape: design space.
+        corner: of `sample_corner`.
+        ordinals: [ordinals, designs] real.
+        logits: [layers, cores, designs].
+
+    Returns:
+        [designs] values at the corner, differentiable in `ordinals` and `logits`.
+    """
+    hard, assignment = corner
+    count, designs = ordinals.shape
+    layers, cores = logits.shape[:2]
+    lower, _ = split_ordinals(shape, ordinals, jnp)
+    flipped = jnp.where(hard > lower, lower, jnp.minimum(lower + 1, shape.ordinal_high[:, None]))
+
+    # columns: the corner, one flip for each ordinal, one move for each (layer, core)
+    eye = jnp.eye(count, dtype=bool)[:, :, None]
+    flips = jnp.where(eye, flipped[:, None, :], hard[:, None, :])  # [n, flips, designs]
+    stay = jnp.broadcast_to(hard[:, None, :], (count, 1 + layers * cores, designs))
+    moves = jnp.broadcast_to(assignment[:, None, :], (layers, layers * cores, designs))
+    moved_layer, moved_core = np.divmod(np.arange(layers * cores), cores)
+    moves = moves.at[moved_layer, np.arange(layers * cores), :].set(moved_core[:, None])
+    same = jnp.broadcast_to(assignment[:, None, :], (layers, 1 + count, designs))
+    all_ordinals = jnp.concatenate([stay[:, :1], flips, stay[:, 1:]], axis=1)
+    all_assignments = jnp.concatenate([same, moves], axis=1)
+    columns = 1 + count + layers * cores
+    which = jnp.tile(jnp.arange(designs), columns)
+    values = jax.lax.stop_gradient(
+        objective(
+            all_ordinals.reshape(count, -1), all_assignments.reshape(layers, -1), which
+        ).reshape(columns, designs)
+    )
+    exact = values[0]
+    sign = jnp.where(hard > lower, 1.0, -1.0)
+    slope = sign * (exact - values[1 : 1 + count])
+    by_core = values[1 + count :].reshape(layers, cores, designs)
+    chance = jax.nn.softmax(logits, axis=1)
+    gradient_only = jnp.sum((ordinals - jax.lax.stop_gradient(ordinals)) * slope, axis=0)
+    gradient_only += jnp.sum((chance - jax.lax.stop_gradient(chance)) * by_core, axis=(0, 1))
+    return exact + gradient_only
+
+
+def extension_corners(shape: Shape, ordinals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """All corners around real ordinals with their probabilities.
+
+    Args:
+        shape: design space.
+        ordinals: [ordinals] real.
+
+    Returns:
+        [ordinals, corners] integers and [corners] probabilities that sum to one: the value of the
+        extension is the sum of probability times exact value.
+    """
+    lower, fraction = split_ordinals(shape, ordinals)
+    corners, chances = lower[:, None], np.ones(1)
+    for i in np.flatnonzero(fraction > 0):
+        upper = corners.copy()
+        upper[i] += 1
+        corners = np.concatenate([corners, upper], axis=1)
+        chances = np.concatenate([chances * (1 - fraction[i]), chances * fraction[i]])
+    return corners.astype(int), chances
