@@ -66,7 +66,15 @@ def test_shipped_cores_load(name):
     assert core.mac_energy(8) > 0
     assert core.area_mm2 is None or core.area_mm2 > 0
     for operand in "WIO":
-        assert math.isinf(core.level(core.chain(operand)[0]).total_capacity_bytes)
+        outermost = core.level(core.chain(operand)[0])
+        assert math.isinf(outermost.total_capacity_bytes)
+        assert outermost.name == "dram"
+    assert math.isfinite(core.levels[-1].total_capacity_bytes)
+    if core.area_mm2 is not None:
+        sizes = {axis.name: 2 * axis.size for axis in core.axes}
+        larger = core.scaled(axes=sizes).area_mm2
+        assert larger is not None
+        assert larger > core.area_mm2
 
 
 @pytest.mark.parametrize("name", list_chips())
@@ -75,13 +83,12 @@ def test_shipped_chips_load_and_scale_over_their_grids(name):
     assert chip.name == name
     for kind in chip.types:
         assert tuple(knob for knob, _, _ in kind.knobs) == KNOBS
-        areas = {point: kind.at(point).area_mm2 for point in kind.points()}
-        assert all(area is not None and area > 0 for area in areas.values())
+        areas = {point: kind.at(point).area_mm2 or 0.0 for point in kind.points()}
+        assert all(area > 0 for area in areas.values())
         for point, area in areas.items():
             for axis in range(len(point)):
                 up = (*point[:axis], point[axis] + 1, *point[axis + 1 :])
                 if up in areas:
-                    assert area is not None
                     assert areas[up] > area
         assert kind.at(kind.default).area_mm2 == pytest.approx(kind.core.area_mm2, rel=1e-12)
 
