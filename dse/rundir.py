@@ -28,6 +28,8 @@ CHECKPOINTS = "checkpoints"
 DESIGNS = "designs"
 FIGURES = "figures"
 LOCK_FILE = "lock"
+FRONT_FILE = "front.csv"
+REPORT_FILE = "report.html"
 KNOWN_FILES = frozenset(
     {CONFIG_FILE, ENVIRONMENT_FILE, METRICS_FILE, TIMING_FILE, LOG_FILE, LOCK_FILE}
     | {CHECKPOINTS, DESIGNS, FIGURES}

@@ -1,0 +1,150 @@
+"""The command line: arguments, exit codes, and nothing heavy before a command needs it.
+
+Exit codes: 0 done, 1 failed, 2 bad input, 130 and 143 stopped by Ctrl-C and SIGTERM.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dse.outcomes import (
+    EXIT_BAD_INPUT,
+    EXIT_DONE,
+    EXIT_FAILED,
+    EXIT_SIGNAL_BASE,
+    RunError,
+    Stopped,
+)
+
+app = typer.Typer(
+    name="dse",
+    help="Optimize a network's bottlenecks, core assignment and hardware together.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")]
+SetOption = Annotated[
+    list[str],
+    typer.Option("--set", metavar="KEY=VALUE", help="Change one key, such as seed=3; repeatable."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a program.")]
+
+
+@app.command()
+def run(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="An experiment's YAML file.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The run directory to make; default: runs/NAME, numbered if taken."),
+    ] = None,
+    set_: SetOption = [],  # noqa: B006 - typer copies defaults
+    as_json: JsonOption = False,
+) -> None:
+    """Optimize: make a run directory, work until it is done, print the front."""
+    from dse.commands.run import run_command
+
+    run_command(config, out, set_, as_json=as_json)
+
+
+@app.command()
+def resume(
+    run: RunArgument,
+    set_: SetOption = [],  # noqa: B006 - typer copies defaults
+    as_json: JsonOption = False,
+) -> None:
+    """Continue a run that was stopped or killed, bit by bit as if it had not been."""
+    from dse.commands.run import resume_command
+
+    resume_command(run, set_, as_json=as_json)
+
+
+@app.command()
+def validate(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="YAML files.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Check experiments, chips and cores; says the first thing wrong with each."""
+    from dse.commands.inspect import validate_command
+
+    raise typer.Exit(validate_command(files, as_json=as_json))
+
+
+@app.command(name="list")
+def list_(
+    what: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[WHAT]", help="networks, cores, chips, data, technologies or experiments."
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """What is shipped, by name."""
+    from dse.commands.inspect import list_command
+
+    list_command(what, as_json=as_json)
+
+
+@app.command()
+def schema(
+    what: Annotated[str, typer.Argument(help="experiment, chip, core or case.")],
+) -> None:
+    """The JSON Schema of a kind of file."""
+    from dse.commands.inspect import schema_command
+
+    schema_command(what)
+
+
+def main() -> None:
+    """Run the command line and exit with the code that says how it ended."""
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signum, _end_at_once)
+    try:
+        code = _run_app()
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader of our output left, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = EXIT_FAILED
+    sys.exit(code)
+
+
+def _run_app() -> int:
+    from costs.errors import InputError
+
+    try:
+        app()
+        code = EXIT_DONE
+    except SystemExit as error:  # how typer ends, bad arguments included
+        code = error.code
+    except InputError as error:
+        _print_error(str(error))
+        code = EXIT_BAD_INPUT
+    except Stopped as error:
+        _print_error(str(error))
+        code = error.exit_code
+    except (RunError, OSError) as error:
+        if isinstance(error, BrokenPipeError):
+            raise
+        _print_error(str(error))
+        code = EXIT_FAILED
+    return code if isinstance(code, int) else EXIT_DONE
+
+
+def _print_error(text: str) -> None:
+    from dse.console import print_error
+
+    print_error(text)
+
+
+def _end_at_once(signum: int, _frame: object) -> None:
+    """A signal outside of a run, which has handlers of its own: nothing needs saving."""
+    os._exit(EXIT_SIGNAL_BASE + signum)

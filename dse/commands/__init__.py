@@ -1,0 +1,1 @@
+"""What each subcommand does; `dse.cli` imports a module of it only when its command is called."""

@@ -1,0 +1,74 @@
+"""`dse run` and `dse resume`: work, then show the front."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dse import session
+from dse.config import Experiment, load_config
+from dse.console import print_json, print_line, print_table
+from dse.front_table import Front, Row, read_front
+from dse.rundir import FRONT_FILE, REPORT_FILE, RunDir, new_run_path
+
+if TYPE_CHECKING:
+    from dse.runner import Phase
+
+RUNS = Path("runs")
+COLUMNS = (
+    "id",
+    "validation_accuracy",
+    "test_accuracy",
+    "io_bytes",
+    "link_bytes",
+    "dram_bytes",
+    "energy_pj",
+    "latency_s",
+    "area_mm2",
+    "cores_used",
+)
+"""Columns of front.csv that a person sees first, where the file has them."""
+
+
+def run_command(config: Path, out: Path | None, overrides: Sequence[str], *, as_json: bool) -> None:
+    """Make a run and work until it is done."""
+    experiment = load_config(config, list(overrides))
+    path = out or new_run_path(RUNS, experiment.name)
+    session.begin(experiment, path, make_phases)
+    show_run(RunDir(path), as_json=as_json)
+
+
+def resume_command(path: Path, overrides: Sequence[str], *, as_json: bool) -> None:
+    """Continue a run and work until it is done."""
+    session.resume(path, overrides, make_phases)
+    show_run(RunDir(path), as_json=as_json)
+
+
+def make_phases(config: Experiment, rundir: RunDir) -> Sequence[Phase]:
+    """The phases of an experiment; imports jax, so it is called in the working thread only."""
+    from dse.experiment import phases
+
+    return phases(config, rundir)
+
+
+def show_run(rundir: RunDir, *, as_json: bool) -> None:
+    """The front of a finished run, as a table and where its files are, or as JSON."""
+    front = read_front(rundir.path / FRONT_FILE)
+    if as_json:
+        print_json({"run": str(rundir.path), "front": [_json_row(row) for row in front.rows]})
+        return
+    print_front(front)
+    names = [FRONT_FILE, REPORT_FILE, "figures", "designs"]
+    print_line(f"{len(front)} designs in {rundir.path}: {', '.join(names)}")
+
+
+def print_front(front: Front) -> None:
+    """The main columns of a front, one design a row."""
+    columns = [name for name in COLUMNS if name in front.columns]
+    print_table(columns, [[row[name] for name in columns] for row in front.rows])
+
+
+def _json_row(row: Row) -> Row:
+    """A row for JSON, which knows no NaN: blanks are left out."""
+    return {name: value for name, value in row.items() if value == value}
