@@ -7,6 +7,7 @@ cores (`costs.chip`).
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -334,7 +335,7 @@ class Core:
             raise InputError(
                 key=f"{self.name}.levels", value=None, allowed=f"a level that holds {operand}"
             )
-        for outer, inner in zip(chain, chain[1:], strict=False):
+        for outer, inner in itertools.pairwise(chain):
             missing = set(self.level(outer).replicated) - set(self.level(inner).replicated)
             if missing:
                 raise InputError(

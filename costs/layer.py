@@ -34,7 +34,7 @@ Kind = Literal["conv", "pool", "elementwise"]
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer: a convolution (linear layers and matrix products included), pooling or elementwise.
+    """A convolution (linear layers and matrix products included), pooling or elementwise.
 
     A linear layer has P = Q = R = S = 1; a matrix product [M, K'] x [K', N'] has P = M, C = K',
     K = N'. Depthwise is groups = C = K. Pooling and elementwise layers have no weights and cost

@@ -7,6 +7,7 @@ Out of scope: whether the tiles fit (`costs.evaluate` reports it), which mapping
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping as Dict
 from dataclasses import dataclass, field
@@ -73,13 +74,14 @@ class Mapping:
         return math.prod(factor for part in factors for name, factor in part if name == dim)
 
 
-def axis_position(core: Core, mapping: Mapping, axis: str) -> int:
+def axis_position(layer: Layer, core: Core, mapping: Mapping, axis: str) -> int:
     """Position in `mapping.loops` before which an axis of the array stands."""
     inside = [
         mapping.position(operand, level.name)
         for level in core.levels
         if axis in level.replicated
         for operand in level.operands
+        if operand in layer.operands
     ]
     return min(inside, default=len(mapping.loops))
 
@@ -128,7 +130,7 @@ def check_mapping(layer: Layer, core: Core, mapping: Mapping) -> None:
                 value=mapping.position(operand, chain[0]),
                 allowed="0: an operand's chain begins with the whole tensor",
             )
-        for outer, inner in zip(chain, chain[1:], strict=False):
+        for outer, inner in itertools.pairwise(chain):
             if mapping.position(operand, inner) < mapping.position(operand, outer):
                 raise InputError(
                     key=f"stored.{operand}.{inner}",
