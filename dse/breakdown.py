@@ -1,0 +1,91 @@
+"""One design's cost layer by layer, in the shape that figures and reports read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class LayerCost:
+    """What one layer (or one half of a bottleneck) costs per inference.
+
+    Attributes:
+        name: The layer's name.
+        core: The core that runs it.
+        energy_pj: Energy by part, links and idle power apart [pJ].
+        start_s: When it starts, counted from the arrival of the input [s].
+        time_s: How long it keeps its core busy [s].
+        dram_bytes: What it moves to and from DRAM [bytes].
+    """
+
+    name: str
+    core: str
+    energy_pj: Mapping[str, float]
+    start_s: float
+    time_s: float
+    dram_bytes: float
+
+    @property
+    def end_s(self) -> float:
+        """When it is done [s]."""
+        return self.start_s + self.time_s
+
+
+@dataclass(frozen=True)
+class LinkTraffic:
+    """What crosses one link of the chip per inference [bytes]; more than two cores make a bus."""
+
+    name: str
+    cores: tuple[str, ...]
+    traffic_bytes: float
+
+
+@dataclass(frozen=True)
+class Breakdown:
+    """A design, evaluated alone.
+
+    Attributes:
+        id: The design's id.
+        cores: Every core of the chip, used or not, in the chip's order.
+        layers: Its layers in execution order.
+        links: Every link of the chip.
+        costs: The columns of ``front.csv`` that are costs.
+    """
+
+    id: str
+    cores: tuple[str, ...]
+    layers: tuple[LayerCost, ...]
+    links: tuple[LinkTraffic, ...]
+    costs: Mapping[str, float]
+
+    def on_core(self, core: str) -> tuple[LayerCost, ...]:
+        """The layers that a core runs, in execution order."""
+        return tuple(layer for layer in self.layers if layer.core == core)
+
+
+def break_down(design_file: Path) -> Breakdown:
+    """Evaluate the design in a file and arrange what came out.
+
+    Raises:
+        InputError: It is not a design, or what it names does not exist.
+    """
+    from costs.library import load_chip  # the cost model takes a second to import
+    from dse.design import evaluate_design, load_design
+
+    found = evaluate_design(design_file)
+    chip = load_chip(load_design(design_file).experiment["chip"])
+    layers = tuple(
+        LayerCost(
+            slot["layer"],
+            slot["core"],
+            slot["energy_parts_pj"],
+            slot["start_s"],
+            slot["time_s"],
+            slot["dram_bytes"],
+        )
+        for slot in found["slots"]
+    )
+    links = tuple(LinkTraffic(k.name, k.cores, found["links"][k.name]) for k in chip.links)
+    return Breakdown(found["id"], chip.core_names, layers, links, found["costs"])

@@ -1,0 +1,193 @@
+"""Figures of one design: its layers, its chip, its schedule."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyBboxPatch
+from matplotlib.ticker import EngFormatter, MaxNLocator
+
+from dse.breakdown import Breakdown
+from dse.figures.style import (
+    ACCENT,
+    HAIR,
+    INK,
+    QUIET,
+    core_colors,
+    core_legend,
+    new_figure,
+    part_colors,
+    styled,
+    words,
+)
+
+Point = tuple[float, float]
+
+_LISTED = 12  # layers named in a core's box before "and n more"
+_BOX_WIDTH = 2.1  # [inches]
+_GAP = 0.85  # between boxes [inches]
+
+
+@styled
+def draw_layers(design: Breakdown) -> Figure:
+    """Energy of each layer by part, and how long it keeps its core, for one design."""
+    rows = design.layers
+    figure, (left, right) = new_figure(
+        8.6, 0.27 * len(rows) + 1.5, 1, 2, sharey=True, width_ratios=(2.2, 1)
+    )
+    parts = list(dict.fromkeys(part for row in rows for part in row.energy_pj))
+    colors, by_core = part_colors(parts), core_colors(design.cores)
+    y, base = np.arange(len(rows)), np.zeros(len(rows))
+    for part in parts:
+        energy = np.array([row.energy_pj.get(part, 0.0) for row in rows]) * 1e-12
+        left.barh(y, energy, left=base, color=colors[part], height=0.74, label=words(part))
+        base = base + energy
+    right.barh(y, [row.time_s for row in rows], color=[by_core[r.core] for r in rows], height=0.74)
+    left.set_yticks(y, [row.name for row in rows])
+    left.invert_yaxis()
+    left.set_title(f"Design {design.id}: energy by layer (links and idle power apart)")
+    left.set_xlabel("Energy per inference")
+    left.xaxis.set_major_formatter(EngFormatter(unit="J"))
+    right.set_title("Time on its core")
+    right.set_xlabel("Time per inference")
+    right.xaxis.set_major_formatter(EngFormatter(unit="s"))
+    for axes in (left, right):
+        axes.grid(axis="y", visible=False)
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+    left.legend(loc="best")
+    core_legend(right, by_core)
+    return figure
+
+
+@styled
+def draw_chip(design: Breakdown) -> Figure:
+    """The chip with its layers on its cores and the bytes per inference on its links."""
+    lines = min(max(len(design.on_core(core)) for core in design.cores), _LISTED)
+    box = (_BOX_WIDTH, 0.72 + 0.165 * lines)
+    pitch = (box[0] + _GAP, box[1] + _GAP)
+    columns = math.ceil(math.sqrt(len(design.cores)))
+    rows = math.ceil(len(design.cores) / columns)
+    corner = {c: (x * pitch[0], -y * pitch[1]) for c, (x, y) in _places(design, columns).items()}
+    # A bus has its hub where rows leave room in the middle, else under them.
+    hub_below = rows % 2 == 1 and any(len(link.cores) > 2 for link in design.links)
+    width = columns * pitch[0] - _GAP + 0.2
+    height = rows * pitch[1] - _GAP + 0.2 + (_GAP if hub_below else 0.0)
+    figure, (axes,) = new_figure(width, height + 0.35)
+    axes.set(xlim=(-0.1, width - 0.1), ylim=(0.1 - height, 0.1), aspect="equal")
+    axes.set_axis_off()
+    bus_y = 0.1 - height + _GAP / 2 if hub_below else _GAP / 2 - pitch[1] * rows / 2
+    most = max((link.traffic_bytes for link in design.links), default=0.0) or 1.0
+    middle = {core: (x + box[0] / 2, y - box[1] / 2) for core, (x, y) in corner.items()}
+    for link in design.links:
+        thickness = 0.8 + 3.2 * link.traffic_bytes / most
+        ends = [middle[core] for core in link.cores]
+        hub = _hub(ends, bus_y)
+        for end in ends:
+            axes.plot(
+                [hub[0], end[0]], [hub[1], end[1]], lw=thickness, zorder=1,
+                color=QUIET if link.traffic_bytes else HAIR,
+            )  # fmt: skip
+        axes.text(
+            *hub, EngFormatter(unit="B")(link.traffic_bytes), ha="center", va="center", zorder=6,
+            fontsize=7.6, color=INK if link.traffic_bytes else QUIET,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.0},
+        )  # fmt: skip
+    for core, color in core_colors(design.cores).items():
+        _core_box(axes, design, core, corner[core], box, color)
+    axes.set_title(f"Design {design.id}: link traffic per inference")
+    return figure
+
+
+def _hub(ends: list[Point], bus_y: float) -> Point:
+    """Where a link shows its bytes: between two cores, or at the middle of a bus."""
+    if len(ends) > 2:
+        return sum(x for x, _ in ends) / len(ends), bus_y
+    (x0, y0), (x1, y1) = ends
+    # Crossing diagonals would otherwise show their figures on top of one another.
+    share = 0.5 if x0 == x1 or y0 == y1 else 0.44
+    return x0 + share * (x1 - x0), y0 + share * (y1 - y0)
+
+
+def _places(design: Breakdown, columns: int) -> dict[str, tuple[int, int]]:
+    """Column and row of each core: in rows or in a snake, whichever makes the links shorter."""
+    plain = {core: (i % columns, i // columns) for i, core in enumerate(design.cores)}
+    snake = {c: (columns - 1 - x if y % 2 else x, y) for c, (x, y) in plain.items()}
+
+    def length(places: dict[str, tuple[int, int]]) -> int:
+        return sum(
+            abs(places[a][0] - places[b][0]) + abs(places[a][1] - places[b][1])
+            for link in design.links
+            for a, b in itertools.pairwise(link.cores)
+        )
+
+    return snake if length(snake) < length(plain) else plain
+
+
+def _core_box(
+    axes: Axes, design: Breakdown, core: str, corner: Point, box: Point, color: str
+) -> None:
+    x, y = corner
+    layers = design.on_core(core)
+    axes.add_patch(
+        FancyBboxPatch(
+            (x, y - box[1]), *box, boxstyle="round,pad=0.0,rounding_size=0.07", zorder=2,
+            facecolor="white", edgecolor="none",
+        )
+    )  # fmt: skip
+    axes.add_patch(
+        FancyBboxPatch(
+            (x, y - box[1]), *box, boxstyle="round,pad=0.0,rounding_size=0.07", zorder=3,
+            facecolor=to_rgba(color, 0.14 if layers else 0.04),
+            edgecolor=color, lw=1.6, ls="-" if layers else ":",
+        )
+    )  # fmt: skip
+    axes.text(x + 0.1, y - 0.09, core, va="top", fontweight="bold", fontsize=9.5, zorder=4)
+    names = [layer.name for layer in layers]
+    hidden = len(names) - _LISTED
+    listed = [*names[: _LISTED - 1], f"and {hidden + 1} more"] if hidden > 0 else names
+    axes.text(
+        x + 0.1, y - 0.34, "\n".join(listed) or "unused", va="top", fontsize=7.4, zorder=4,
+        color=INK if names else QUIET, linespacing=1.45,
+    )  # fmt: skip
+    dram_bytes = sum(layer.dram_bytes for layer in layers)
+    if layers:
+        axes.text(
+            x + box[0] - 0.1, y - box[1] + 0.08, f"DRAM {EngFormatter(unit='B')(dram_bytes)}",
+            va="bottom", ha="right", fontsize=7.0, color=QUIET, zorder=4,
+        )  # fmt: skip
+
+
+@styled
+def draw_gantt(design: Breakdown) -> Figure:
+    """When each layer runs for one inference, one line per core."""
+    cores = [core for core in design.cores if design.on_core(core)]
+    figure, (axes,) = new_figure(9.0, 0.6 * len(cores) + 1.2)
+    colors = core_colors(design.cores)
+    end = max(row.end_s for row in design.layers)
+    for y, core in enumerate(cores):
+        for i, row in enumerate(design.on_core(core)):
+            axes.barh(
+                y, row.end_s - row.start_s, left=row.start_s, height=0.72, color=colors[core],
+                alpha=0.3 if i % 2 else 0.5, edgecolor="white", lw=0.8,
+            )  # fmt: skip
+            parts = row.name.split(".")
+            if (row.end_s - row.start_s) / end > 0.0085 * max(len(part) for part in parts):
+                axes.text(
+                    (row.start_s + row.end_s) / 2, y, "\n".join(parts), ha="center", va="center",
+                    fontsize=6.5, linespacing=1.05,
+                )  # fmt: skip
+    axes.set_yticks(range(len(cores)), cores)
+    axes.invert_yaxis()
+    axes.grid(axis="y", visible=False)
+    axes.xaxis.set_major_formatter(EngFormatter(unit="s"))
+    axes.set_xlabel("Time since the input arrived")
+    interval_s = design.costs["interval_s"]
+    again = EngFormatter(unit="s", places=2)(interval_s)
+    axes.axvline(interval_s, color=ACCENT, lw=1.4, ls="--", zorder=0.5)
+    axes.set_title(f"Design {design.id}: one inference (dashed: the next may start after {again})")
+    return figure
