@@ -42,6 +42,7 @@ class _StrictLoader(yaml.SafeLoader):
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
 
     depth = 0
+    last_key_wins = False
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         """Refuse anchors and aliases, and count the nesting, before a node is built."""
@@ -67,7 +68,7 @@ class _StrictLoader(yaml.SafeLoader):
             if not isinstance(key_node, yaml.ScalarNode):
                 raise _problem("a key must be a plain word", key_node.start_mark)
             key = key_node.value
-            if key in result:
+            if key in result and not self.last_key_wins:
                 raise _problem(f"duplicate key {key!r}", key_node.start_mark)
             result[key] = self.construct_object(value_node, deep=True)
         return result
@@ -136,11 +137,12 @@ for _tag, _pattern, _first in _RESOLVERS:
     _StrictDumper.add_implicit_resolver(_tag, re.compile(rf"^(?:{_pattern})$"), _first)
 
 
-def load(path: str | os.PathLike[str]) -> Any:
+def load(path: str | os.PathLike[str], *, last_key_wins: bool = False) -> Any:
     """The document in a file.
 
     Args:
         path: file to read, UTF-8, at most `MAX_BYTES` bytes.
+        last_key_wins: accept duplicate keys as other tools do; only for their files.
 
     Returns:
         Dicts with string keys, lists, strings, ints, floats, bools and None.
@@ -160,11 +162,16 @@ def load(path: str | os.PathLike[str]) -> Any:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"not UTF-8 text at byte {error.start}", file=path) from error
-    return loads(text, file=path)
+    return loads(text, file=path, last_key_wins=last_key_wins)
 
 
-def loads(text: str, file: object = None) -> Any:
+def loads(text: str, file: object = None, *, last_key_wins: bool = False) -> Any:
     """The document in a text; `file` is what errors name as its origin.
+
+    Args:
+        text: YAML.
+        file: named in errors.
+        last_key_wins: accept duplicate keys as other tools do; only for their files.
 
     Raises:
         InputError: naming file and line, for whatever is wrong with the document.
@@ -173,6 +180,7 @@ def loads(text: str, file: object = None) -> Any:
         raise InputError("text too large", file=file, allowed=f"at most {MAX_BYTES} characters")
     try:
         loader = _StrictLoader(text)
+        loader.last_key_wins = last_key_wins
         try:
             return loader.get_single_data()
         finally:
