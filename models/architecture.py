@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 from costs.errors import InputError
@@ -93,7 +94,7 @@ class Architecture:
         """(height, width, channels) of the input."""
         return self.nodes[0].shape
 
-    @property
+    @cached_property
     def shapes(self) -> dict[str, tuple[int, int, int]]:
         """(height, width, channels) of every node's output."""
         return {node.name: node.shape for node in self.nodes}

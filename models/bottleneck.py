@@ -106,7 +106,13 @@ class Bottleneck(nnx.Module):
     """The pair of one boundary at every width, the narrower ones being prefixes of the widest."""
 
     def __init__(
-        self, boundary: Boundary, features: int, *, quantise: bool, rngs: nnx.Rngs
+        self,
+        boundary: Boundary,
+        features: int,
+        *,
+        quantise: bool,
+        kernel_init: nnx.Initializer,
+        rngs: nnx.Rngs,
     ) -> None:
         """Make the pair.
 
@@ -114,20 +120,20 @@ class Bottleneck(nnx.Module):
             boundary: Where it stands.
             features: Size of the design features that modulate its norms; 0 for none.
             quantise: Whether what crosses is quantised to the boundary's bits.
-            rngs: Random keys of the initial weights.
+            kernel_init: Initial kernels.
+            rngs: Random keys for it.
         """
         self.name = boundary.name
         channels = boundary.channels
         self.largest = channels - 1
         if self.largest:
-            init = nnx.initializers.he_normal()
             self.reduce = nnx.Conv(
-                channels, self.largest, (1, 1), use_bias=False, kernel_init=init, rngs=rngs
+                channels, self.largest, (1, 1), use_bias=False, kernel_init=kernel_init, rngs=rngs
             )
             self.reduce_norm = BatchNorm(self.largest, features)
             self.code = Quantiser(boundary.bits) if quantise else None
             self.expand = nnx.Conv(
-                self.largest, channels, (1, 1), use_bias=False, kernel_init=init, rngs=rngs
+                self.largest, channels, (1, 1), use_bias=False, kernel_init=kernel_init, rngs=rngs
             )
             self.expand_norm = BatchNorm(channels, features)
         self.plain = Quantiser(boundary.bits) if quantise else None

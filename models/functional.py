@@ -64,7 +64,11 @@ class Functional:
 
     def init(self, key: jax.Array) -> tuple[Flat, Flat]:
         """Fresh (parameters, statistics)."""
-        return split_flat(self.make(nnx.Rngs(key)))
+        return self._jitted_init(key)
+
+    @cached_property
+    def _jitted_init(self) -> Callable[[jax.Array], tuple[Flat, Flat]]:
+        return jax.jit(lambda key: split_flat(self.make(nnx.Rngs(key))))
 
     def apply(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 import jax
@@ -17,6 +18,26 @@ from models.relax import prefix_mask
 Widths = jax.Array | Sequence[jax.Array]
 
 
+class KernelDraw:
+    """Deals one normal draw out to all kernels, scaled by sqrt(2 / fan-in) (He et al., 2015).
+
+    One draw per kernel would compile the generator once per shape: seconds for a small network.
+    """
+
+    def __init__(self, rngs: nnx.Rngs, count: int) -> None:
+        """Draw ``count`` numbers."""
+        self._draw = jax.random.normal(rngs.params(), (count,))
+        self._used = 0
+
+    def __call__(self, key: jax.Array, shape: tuple[int, ...], *_: object) -> jax.Array:
+        """The next kernel of this shape, its last axis the outputs."""
+        del key
+        size = math.prod(shape)
+        part = self._draw[self._used : self._used + size]
+        self._used += size
+        return part.reshape(shape) * math.sqrt(2.0 * shape[-1] / size)
+
+
 class Group(nnx.Module):
     """A named part of the path, such as ``stage1`` or ``block0``."""
 
@@ -27,14 +48,11 @@ class Network(nnx.Module):
     def __init__(self, architecture: Architecture, *, rngs: nnx.Rngs) -> None:
         """Make fresh weights for an architecture."""
         self.architecture = architecture
-        features = (
-            2 * len(architecture.boundaries) + len(architecture.edges)
-            if architecture.modulate
-            else 0
-        )
-        shapes = {node.name: node.shape for node in architecture.nodes}
+        features = 2 * len(architecture.boundaries) + len(architecture.edges)
+        features = features if architecture.modulate else 0
+        kernels = KernelDraw(rngs, _count_kernel_weights(architecture))
         for node in architecture.nodes:
-            module = _module(architecture, node, shapes, features, rngs)
+            module = _module(architecture, node, features, kernels, rngs)
             if module is not None:
                 _attach(self, node.name.split("."), module)
 
@@ -159,36 +177,52 @@ def named_modules(net: Network) -> Iterator[tuple[Node, nnx.Module]]:
 def _module(
     architecture: Architecture,
     node: Node,
-    shapes: dict[str, tuple[int, int, int]],
     features: int,
+    kernel_init: KernelDraw,
     rngs: nnx.Rngs,
 ) -> nnx.Module | None:
     """A fresh module for a node, None for an operation without state."""
     match node.op:
         case "conv":
             return nnx.Conv(
-                shapes[node.inputs[0]][2],
+                architecture.shapes[node.inputs[0]][2],
                 node.shape[2],
                 node.kernel,
                 strides=node.stride,
                 padding=node.padding,
                 feature_group_count=node.groups,
                 use_bias=node.bias,
-                kernel_init=nnx.initializers.he_normal(),
+                kernel_init=kernel_init,
                 rngs=rngs,
             )
         case "linear":
+            inputs = architecture.shapes[node.inputs[0]][2]
             return nnx.Linear(
-                shapes[node.inputs[0]][2], node.shape[2], use_bias=node.bias, rngs=rngs
+                inputs, node.shape[2], use_bias=node.bias, kernel_init=kernel_init, rngs=rngs
             )
         case "norm":
             return BatchNorm(node.shape[2], features)
         case "quantise":
             return Quantiser(node.bits)
         case "bottleneck":
-            boundary = architecture.boundaries[node.index]
-            return Bottleneck(boundary, features, quantise=architecture.quantise, rngs=rngs)
+            return Bottleneck(
+                architecture.boundaries[node.index],
+                features,
+                quantise=architecture.quantise,
+                kernel_init=kernel_init,
+                rngs=rngs,
+            )
     return None
+
+
+def _count_kernel_weights(architecture: Architecture) -> int:
+    shapes = architecture.shapes
+    count = sum(2 * b.channels * (b.channels - 1) for b in architecture.boundaries)
+    for node in architecture.nodes:
+        if node.op in ("conv", "linear"):
+            inputs = shapes[node.inputs[0]][2] // node.groups
+            count += inputs * node.shape[2] * math.prod(node.kernel)
+    return count
 
 
 def _attach(root: nnx.Module, path: list[str], module: nnx.Module) -> None:

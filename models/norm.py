@@ -10,6 +10,7 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 Mode = Literal["batch", "stored"]
@@ -84,8 +85,8 @@ class BatchNorm(nnx.Module):
 
 
 def fold_affine(
-    scale: jax.Array, bias: jax.Array, mean: jax.Array, var: jax.Array
-) -> tuple[jax.Array, jax.Array]:
+    scale: np.ndarray, bias: np.ndarray, mean: np.ndarray, var: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Factor and offset, f32[channels] each, such that the stored norm is x * factor + offset."""
-    factor = scale / jnp.sqrt(var + EPSILON)
+    factor = scale / np.sqrt(var + np.float32(EPSILON))
     return factor, bias - mean * factor

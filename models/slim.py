@@ -47,31 +47,32 @@ def slim(
     _, features = net.abstract.design(
         jnp.asarray(widths, jnp.float32), jnp.asarray(crossing, jnp.float32)
     )
+    old_params, old_stats = _on_host(params), _on_host(stats)
     open_channels = {
         f"{boundary.name}.{part}": width
         for boundary, width in zip(architecture.boundaries, widths, strict=True)
         for part in ("reduce", "reduce_norm", "expand")
     }
-    new_params: Flat = {}
-    new_stats: Flat = {}
+    new_params: dict[str, np.ndarray] = {}
+    new_stats: dict[str, np.ndarray] = {}
     for node in slimmed.nodes:
         width = open_channels.get(node.name)
         if node.op in ("conv", "linear"):
-            kernel = params[f"{node.name}.kernel"]
+            kernel = old_params[f"{node.name}.kernel"]
             if width is not None:
                 kernel = kernel[..., :width] if _ends(node, "reduce") else kernel[..., :width, :]
             new_params[f"{node.name}.kernel"] = kernel
             if node.bias:
-                new_params[f"{node.name}.bias"] = params[f"{node.name}.bias"]
+                new_params[f"{node.name}.bias"] = old_params[f"{node.name}.bias"]
         elif node.op == "norm":
-            affine = _frozen_affine(node.name, params, features)
+            affine = _frozen_affine(node.name, old_params, features)
             for key, value in zip(("scale", "bias"), affine, strict=True):
                 new_params[f"{node.name}.{key}"] = value[:width]
             for key in ("mean", "var"):
-                new_stats[f"{node.name}.{key}"] = stats[f"{node.name}.{key}"][:width]
+                new_stats[f"{node.name}.{key}"] = old_stats[f"{node.name}.{key}"][:width]
         elif node.op == "quantise":
-            new_stats[f"{node.name}.range"] = stats[f"{node.name}.range"]
-    return Functional.from_architecture(slimmed), new_params, new_stats
+            new_stats[f"{node.name}.range"] = old_stats[f"{node.name}.range"]
+    return Functional.from_architecture(slimmed), _on_device(new_params), _on_device(new_stats)
 
 
 def slim_architecture(
@@ -115,7 +116,7 @@ def fold_norms(net: Functional, params: Flat, stats: Flat) -> tuple[Functional, 
         for name in node.inputs:
             readers[name] = readers.get(name, 0) + 1
     folded: dict[str, str] = {}
-    params, stats = dict(params), dict(stats)
+    weights, measured = _on_host(params), _on_host(stats)
     for norm in net.architecture.nodes:
         if norm.op != "norm":
             continue
@@ -123,16 +124,15 @@ def fold_norms(net: Functional, params: Flat, stats: Flat) -> tuple[Functional, 
         if conv.op != "conv" or readers[conv.name] > 1:
             continue
         factor, offset = fold_affine(
-            params.pop(f"{norm.name}.scale"),
-            params.pop(f"{norm.name}.bias"),
-            stats.pop(f"{norm.name}.mean"),
-            stats.pop(f"{norm.name}.var"),
+            weights.pop(f"{norm.name}.scale"),
+            weights.pop(f"{norm.name}.bias"),
+            measured.pop(f"{norm.name}.mean"),
+            measured.pop(f"{norm.name}.var"),
         )
-        kernel = params[f"{conv.name}.kernel"]
-        params[f"{conv.name}.kernel"] = kernel * factor.reshape(1, 1, 1, -1)
+        weights[f"{conv.name}.kernel"] = weights[f"{conv.name}.kernel"] * factor
         if conv.bias:
-            offset = offset + params[f"{conv.name}.bias"] * factor
-        params[f"{conv.name}.bias"] = offset
+            offset = offset + weights[f"{conv.name}.bias"] * factor
+        weights[f"{conv.name}.bias"] = offset
         nodes[conv.name] = replace(conv, bias=True)
         folded[norm.name] = conv.name
     kept = tuple(
@@ -141,7 +141,7 @@ def fold_norms(net: Functional, params: Flat, stats: Flat) -> tuple[Functional, 
         if node.name not in folded
     )
     architecture = replace(net.architecture, nodes=kept)
-    return Functional.from_architecture(architecture), params, stats
+    return Functional.from_architecture(architecture), _on_device(weights), _on_device(measured)
 
 
 def recalibrate(
@@ -230,10 +230,18 @@ def _ends(node: Node, part: str) -> bool:
 
 
 def _frozen_affine(
-    name: str, params: Flat, features: jax.Array | None
-) -> tuple[jax.Array, jax.Array]:
+    name: str, params: dict[str, np.ndarray], features: jax.Array | None
+) -> tuple[np.ndarray, np.ndarray]:
     scale, bias = params[f"{name}.scale"], params[f"{name}.bias"]
     if features is not None:
-        change = jnp.tensordot(features, params[f"{name}.modulation"], 1)
+        change = np.tensordot(np.asarray(features), params[f"{name}.modulation"], 1)
         scale, bias = scale + change[0], bias + change[1]
     return scale, bias
+
+
+def _on_host(flat: Flat) -> dict[str, np.ndarray]:
+    return {name: np.asarray(value) for name, value in flat.items()}
+
+
+def _on_device(flat: dict[str, np.ndarray]) -> Flat:
+    return {name: jnp.asarray(value) for name, value in flat.items()}
