@@ -126,14 +126,21 @@ def _stage_costs(
     costs = calc_chip_cost(ghostly, np.repeat(widths[:, None], count, axis=1), assignment, tiled)
     energy = costs["energy_pj"] - costs["energy_idle_pj"] - costs["energy_link_pj"]
     sizes = {b.tensor: b.positions * widths[i] * b.bits / 8 for i, b in enumerate(problem.boundaries)}
-    sent = np.zeros(count)
+    sent, outside = np.zeros(count), np.zeros(count)  # outside: input and output of free cores
     for number, tensor in enumerate(problem.workload.tensors):
-        if tensor.producer >= 0 and tensor.consumers:
+        if tensor.producer < 0:
+            for consumer in tensor.consumers:
+                outside += np.where((start <= consumer) & (consumer < end), 0.0, tensor.bytes)
+        elif not tensor.consumers:
+            inside = (start <= tensor.producer) & (tensor.producer < end)
+            outside += np.where(inside, 0.0, tensor.bytes)
+        else:
             leaves = (start <= tensor.producer) & (tensor.producer < end)
             leaves &= max(tensor.consumers) >= end
             sent += np.where(leaves, sizes.get(number, tensor.bytes), 0.0)
     busy = costs["core_busy_s"][core, np.arange(count)]
-    return np.stack([energy, costs["dram_bytes"], sent, busy], axis=1)
+    energy = energy - outside * 8.0 * problem.chip.dram_energy_pj_per_bit
+    return np.stack([energy, costs["dram_bytes"] - outside, sent, busy], axis=1)
 
 
 def _with_free_cores(problem: Problem) -> Problem:

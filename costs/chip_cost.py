@@ -203,7 +203,7 @@ def _resident(problem: Problem, weights: Array, place: dict, xp: Any) -> Array:
     wanted = xp.where(active, weights, 0.0)
     total = xp.stack([ordered_sum(xp.where(mine, wanted, 0.0)) for mine in here])
     available = xp.where(total <= capacity, capacity, (1 - STREAMING_SHARE) * capacity)
-    used = [0.0 * capacity[k] for k in range(len(here))]
+    used = [0.0 * wanted[0] for _ in here]
     resident = []
     for s in range(len(problem.slots)):
         free = ordered_sum(
@@ -236,7 +236,7 @@ def _spilled(problem: Problem, place: dict, xp: Any) -> Array:
                 continue
             last = order[edge.consumer]
             during = (number >= made) & (number <= last)
-            held = held | (during & (slot_core == slot_core[last]))
+            held = held | (during & (slot_core == slot_core[last][None]))
             bring = [i for i, s in enumerate(problem.slots) if s.kind == "expand" and s.edge == e]
             sends = sends + bring
         live = live + xp.where(held, tensor.bytes, 0.0)

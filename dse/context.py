@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -12,11 +12,14 @@ import numpy as np
 from costs import problem as cost_problem
 from costs.chip import Chip
 from costs.errors import InputError
+from costs.library import load_chip
 from costs.workload import Workload
 from dse.config import Experiment
-from dse.data import DataSet
-from dse.training import Evaluation, make_evaluate, make_train_step
+from dse.data import DataSet, load_data
+from dse.training import Evaluation, make_evaluate, make_recalibrate, make_train_step
 from models.functional import Functional
+from models.resnet import resnet_architecture
+from models.trace import workload_of
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,11 @@ class Context:
         """The compiled evaluation of one design on one split."""
         return make_evaluate(self.net)
 
+    @cached_property
+    def recalibrate(self) -> Callable[..., Any]:
+        """The compiled measurement of the norms' statistics under one design."""
+        return make_recalibrate(self.net)
+
     @property
     def calibration(self) -> np.ndarray:
         """The fixed training pictures on which norms take their statistics."""
@@ -75,23 +83,67 @@ class Context:
         return edges[self.edge_index]
 
 
+def make_context(config: Experiment) -> Context:
+    """Data, network, workload and chip of an experiment.
+
+    Raises:
+        InputError: naming the key that does not fit.
+    """
+    data = load_data(config.data.name)
+    options = dict(config.network.options)
+    architecture = resnet_architecture(
+        config.network.name,
+        input_shape=data.input_shape,
+        classes=data.classes,
+        bottlenecks=config.network.bottlenecks,
+        bits=config.network.bits,
+        **options,  # pyright: ignore[reportArgumentType] - checked by the network's description
+    )
+    net = Functional.from_architecture(architecture)
+    workload = workload_of(
+        net.abstract, data.input_shape, pooling="fused", name=config.network.name
+    )
+    chip = load_chip(config.chip)
+    if config.hardware.mode == "fixed":
+        chip = with_fixed_hardware(chip)
+    return Context(config, data, net, workload, cost_boundaries(net, workload), chip)
+
+
+def with_fixed_hardware(chip: Chip) -> Chip:
+    """The chip with every knob's grid reduced to its default."""
+    types = tuple(
+        replace(
+            kind, knobs=tuple((name, (values[i],), 0) for name, values, i in kind.knobs)
+        )
+        for kind in chip.types
+    )
+    return replace(chip, types=types)
+
+
 def cost_boundaries(net: Functional, workload: Workload) -> tuple[cost_problem.Boundary, ...]:
     """The network's bottlenecks with the layers of their pairs at every width.
 
     Raises:
-        InputError: if a boundary's tensor is not in the workload.
+        InputError: if what crosses is not the tensor that the boundary narrows.
     """
-    producer_of = {t.producer: i for i, t in enumerate(workload.tensors) if t.producer >= 0}
+    tensor_of = {tensor.boundary: i for i, tensor in enumerate(workload.tensors)}
     found = []
     for boundary in net.boundaries:
-        producer = workload.index(boundary.producer)
-        if producer not in producer_of:
-            raise InputError(key=f"network.bottlenecks.{boundary.name}", value=boundary.producer)
+        number = tensor_of.get(boundary.name)
+        shape = (boundary.height, boundary.width, boundary.channels)
+        if number is None or workload.tensors[number].shape != shape:
+            handed_on = None if number is None else workload.tensors[number].shape
+            raise InputError(
+                "its tensor is not handed on from layer to layer as it is (a pooling follows it)",
+                key=f"network.bottlenecks: {boundary.name}",
+                value=handed_on,
+                allowed=f"boundaries whose tensor {shape} another layer reads",
+            )
         widths = range(1, boundary.channels)
         found.append(
             cost_problem.Boundary(
                 name=boundary.name,
-                tensor=producer_of[producer],
+                tensor=number,
                 channels=boundary.channels,
                 positions=boundary.height * boundary.width,
                 bits=boundary.bits,

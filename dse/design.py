@@ -16,6 +16,7 @@ from costs.errors import InputError
 from costs.problem import Problem
 from dse.config import Experiment, parse_config
 from dse.context import Context, make_context
+from dse.rundir import write_atomically
 
 SCHEMA = "narrows-design-1"
 
@@ -42,7 +43,7 @@ class Design:
 
     def save(self, path: Path) -> None:
         """Write the design as YAML."""
-        path.write_text(strict_yaml.dump({"schema": SCHEMA, **asdict(self)}))
+        write_atomically(path, strict_yaml.dumps({"schema": SCHEMA, **asdict(self)}).encode())
 
 
 def load_design(path: str | Path) -> Design:

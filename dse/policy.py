@@ -11,7 +11,7 @@ import optax
 
 from dse.context import Context
 from dse.design_objective import DesignObjective
-from dse.objective import COSTS, TERMS
+from dse.objective import TERMS
 from dse.relaxed import Shape, extended_objective, sample_corner
 from dse.tables import objective_of
 
@@ -170,14 +170,3 @@ class PolicyPhase:
             return optax.apply_updates(params, updates), jax.tree.leaves(state), {"loss": loss}
 
         return jax.jit(step, donate_argnums=(0, 1))
-
-
-def budgets_of(context: Context) -> dict[str, float]:
-    """Hard limits of an experiment by the names of `COSTS`: the area, and those of `joint`."""
-    limits: dict[str, float] = {}
-    if context.config.hardware.area_budget_mm2 is not None:
-        limits["area"] = context.config.hardware.area_budget_mm2
-    if context.config.method == "joint":
-        given = context.config.joint.budget.model_dump()
-        limits |= {name: given[name] for name in COSTS if given.get(name) is not None}
-    return limits

@@ -152,7 +152,7 @@ def extended_objective(
     )
     exact = values[0]
     sign = jnp.where(hard > lower, 1.0, -1.0)
-    slope = sign * (exact - values[1 : 1 + count])
+    slope = sign * (exact[None] - values[1 : 1 + count])
     by_core = values[1 + count :].reshape(layers, cores, designs)
     chance = jax.nn.softmax(logits, axis=1)
     gradient_only = jnp.sum((ordinals - jax.lax.stop_gradient(ordinals)) * slope, axis=0)

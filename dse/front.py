@@ -1,0 +1,198 @@
+"""The front: final measurements of the chosen designs, and the files that hold them.
+
+Rows are filtered on validation accuracy, IO bytes and energy alone; the test pictures are read here,
+once for each design that stays, and filter nothing.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+import moocore
+import numpy as np
+from safetensors.numpy import save as save_tensors
+from scipy.stats import binomtest
+
+from dse.context import Context
+from dse.design import COST_COLUMNS, cost_columns, describe
+from dse.design_objective import DesignObjective
+from dse.objective import TERMS
+from dse.relaxed import extension_corners, split_ordinals
+from dse.rundir import DESIGNS, FRONT_FILE, write_atomically
+from dse.tables import objective_of, trained
+
+ROUNDINGS = 16
+CONFIDENCE = 0.95
+
+
+class FrontPhase:
+    """Measures each design with its final weights. State: counts and statistics."""
+
+    name = "front"
+    steps = 0  # see `count`
+
+    def __init__(self, context: Context, run_dir: Path) -> None:
+        """Bind the experiment and where its files go."""
+        self.context = context
+        self.run_dir = run_dir
+
+    def bind(self, outputs: dict[str, Any]) -> None:
+        """Take the designs and their weights."""
+        self.objective: DesignObjective = objective_of(self.context, outputs)
+        self.chosen, self.tuned = outputs["selection"], outputs["finetune"]
+        self.stats = trained(outputs)["stats"]
+        self.costs = self.objective.costs(self.chosen["ordinals"], self.chosen["assignment"])
+
+    def count(self, outputs: dict[str, Any]) -> int:
+        """One step for each design."""
+        return outputs["selection"]["ordinals"].shape[1]
+
+    def init(self, outputs: dict[str, Any]) -> dict[str, Any]:
+        """Room for the measurements."""
+        return {
+            "correct": np.zeros((2, self.count(outputs)), int),
+            "relaxed_accuracy": np.zeros(self.count(outputs)),
+        }
+
+    def step(self, state: dict[str, Any], index: int) -> tuple[dict[str, Any], dict | None]:
+        """Count correct predictions of one design, and of 16 roundings of what it came from."""
+        context, shape = self.context, self.objective.shape
+        params = {name: array[index] for name, array in self.tuned["params"].items()}
+        crossing = context.crossing(self.costs["crossing"])[:, index]
+
+        def correct(split: Any, widths: np.ndarray) -> int:
+            return context.evaluate(
+                params, self.stats, context.calibration, split, widths, crossing
+            ).correct
+
+        widths = shape.widths(self.chosen["ordinals"])[:, index]
+        validation = context.data.validation
+        found = correct(validation, widths), correct(context.data.test, widths)
+        lower, fraction = split_ordinals(shape, self.chosen["relaxed"][:, index])
+        rng = np.random.default_rng([context.config.seed, 6, index])
+        rounded = lower + (rng.uniform(size=(ROUNDINGS, len(lower))) < fraction)
+        relaxed = [correct(validation, shape.widths(row)) for row in rounded]
+        state = {name: array.copy() for name, array in state.items()}
+        state["correct"][:, index] = found
+        state["relaxed_accuracy"][index] = np.mean(relaxed) / len(validation)
+        accuracy = found[0] / len(validation)
+        metrics = {
+            "accuracy": accuracy,
+            "io_bytes": float(self.costs["io_bytes"][index]),
+            "energy_pj": float(self.costs["energy_pj"][index]),
+        }
+        return state, metrics
+
+    def result(self, state: dict[str, Any]) -> dict[str, Any]:
+        """Write front.csv and the designs; both follow from the measurements alone."""
+        accuracy = state["correct"][0] / len(self.context.data.validation)
+        points = np.stack([-accuracy, self.costs["io_bytes"], self.costs["energy_pj"]], axis=1)
+        kept = np.flatnonzero(moocore.is_nondominated(points, keep_weakly=False))
+        kept = kept[np.lexsort((points[kept, 2], points[kept, 1]))]
+        rows = []
+        folder = self.run_dir / DESIGNS
+        folder.mkdir(exist_ok=True)
+        for number, index in enumerate(kept):
+            name = f"d{number:02d}"
+            rows.append(self._row(name, int(index), state))
+            weights = self._weights(int(index))
+            write_atomically(folder / f"{name}.safetensors", save_tensors(weights))
+        for stale in folder.iterdir():
+            if stale.stem not in {row["id"] for row in rows}:
+                stale.unlink()
+        write_atomically(self.run_dir / FRONT_FILE, _as_csv(rows).encode())
+        return {"kept": kept, "accuracy": accuracy[kept], **state}
+
+    def _weights(self, index: int) -> dict[str, np.ndarray]:
+        """Flat arrays `params/...` and `stats/...` of one design, norms calibrated for it."""
+        params = {name: np.ascontiguousarray(a[index]) for name, a in self.tuned["params"].items()}
+        widths = self.objective.shape.widths(self.chosen["ordinals"])[:, index]
+        crossing = self.context.crossing(self.costs["crossing"])[:, index]
+        stats = self.context.recalibrate(
+            params,
+            self.stats,
+            self.context.calibration,
+            widths.astype(np.float32),
+            crossing.astype(np.float32),
+        )
+        flat = {f"params/{name}": array for name, array in params.items()}
+        return flat | {f"stats/{name}": np.asarray(array) for name, array in stats.items()}
+
+    def _row(self, name: str, index: int, state: dict[str, Any]) -> dict[str, Any]:
+        context, chosen = self.context, self.chosen
+        preference = {
+            term: float(chosen["preference"][i, index]) for i, term in enumerate(TERMS)
+        }
+        ordinals, assignment = chosen["ordinals"][:, index], chosen["assignment"][:, index]
+        design = describe(context, name, ordinals, assignment, preference)
+        design.save(self.run_dir / DESIGNS / f"{name}.yaml")
+        row: dict[str, Any] = {"id": name}
+        for part, split, correct in (
+            ("validation", context.data.validation, state["correct"][0, index]),
+            ("test", context.data.test, state["correct"][1, index]),
+        ):
+            low, high = wilson(int(correct), len(split))
+            row |= {
+                f"{part}_accuracy": int(correct) / len(split),
+                f"{part}_low": low,
+                f"{part}_high": high,
+                f"{part}_correct": int(correct),
+                f"{part}_pictures": len(split),
+            }
+        row |= cost_columns(self.costs, index)
+        row["relaxed_validation_accuracy"] = float(state["relaxed_accuracy"][index])
+        extended = extended_costs(self.objective, chosen["relaxed"][:, index], assignment)
+        row |= {f"relaxed_{column}": extended[column] for column in COST_COLUMNS}
+        gaps = chosen["gaps"][:, index]
+        row |= {
+            "assignment_gap_before": float(gaps[0]),
+            "assignment_gap_after": float(gaps[1]),
+            "hardware_gap": float(gaps[2]),
+        }
+        crossing = self.costs["crossing"]
+        for i, boundary in enumerate(context.boundaries):
+            edges = [e for e, edge in enumerate(self.objective.problem.edges) if edge.tensor == boundary.tensor]
+            row[f"width_{boundary.name}"] = int(ordinals[i])
+            row[f"crossing_{boundary.name}"] = int(crossing[edges, index].any())
+        row |= {f"core_{layer}": core for layer, core in design.assignment.items()}
+        for kind, sizes in design.hardware.items():
+            row |= {f"knob_{kind}_{knob}": size for knob, size in sizes.items()}
+        row |= {f"preference_{term}": weight for term, weight in preference.items()}
+        return row
+
+
+def wilson(correct: int, total: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of an accuracy."""
+    interval = binomtest(correct, total).proportion_ci(CONFIDENCE, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def extended_costs(
+    objective: DesignObjective, relaxed: np.ndarray, assignment: np.ndarray
+) -> dict[str, float]:
+    """The multilinear extension of each cost at a relaxed design, its assignment held.
+
+    Args:
+        objective: exact costs.
+        relaxed: [ordinals] real.
+        assignment: [layers].
+    """
+    corners, chances = extension_corners(objective.shape, relaxed)
+    tiled = np.repeat(assignment[:, None], corners.shape[1], axis=1)
+    costs = objective.costs(corners, tiled)
+    costs["throughput_per_s"] = 1.0 / costs["interval_s"]
+    return {name: float(np.sum(costs[name] * chances)) for name in COST_COLUMNS}
+
+
+def _as_csv(rows: list[dict[str, Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({k: repr(v) if isinstance(v, float) else v for k, v in row.items()})
+    return text.getvalue()
+
+

@@ -1,0 +1,302 @@
+"""`method: joint`: weights, widths, assignment and hardware by one backward pass.
+
+The network runs one integer design per step, drawn from the relaxed one; its widths and crossings
+carry straight-through gradients, and the costs those of the multilinear extension, so that one
+gradient of task loss + costs reaches everything. Widths, then hardware and assignment, are frozen
+for the last part. A budget is a penalty that grows as training goes on.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from dse.context import Context
+from dse.design_objective import DesignObjective
+from dse.objective import TERMS, calc_excess, calc_terms, scalarise
+from dse.policy import decode, initial_raw
+from dse.relaxed import Shape, extended_objective, sample_corner
+from dse.search import polish
+from dse.selection import free_ordinals
+from dse.tables import objective_of
+from dse.training import (
+    batch_indices,
+    cross_entropy,
+    make_optimizer,
+    one_cycle,
+    shift_pictures,
+)
+
+Array = jax.Array
+
+
+def preference_vector(context: Context) -> np.ndarray:
+    """[5] the preference of `joint`, the task loss with what the costs leave."""
+    given = context.config.joint.preference.model_dump()
+    vector = np.array([0.0, *(given[name] for name in TERMS[1:])], np.float32)
+    vector[0] = 1.0 - vector.sum()
+    return vector
+
+
+class JointPhase:
+    """Trains weights and one design together. State: both, and their optimizers' leaves."""
+
+    name = "joint"
+
+    def __init__(self, context: Context) -> None:
+        """Bind the experiment."""
+        self.context = context
+        self.settings = context.config.joint
+        self.steps = self.settings.steps
+        self.weight_optimizer = make_optimizer(context.config.training)
+        self.design_optimizer = optax.adam(self.settings.design_learning_rate)
+
+    def bind(self, outputs: dict[str, Any]) -> None:
+        """Take the tables and make the step."""
+        self.objective = objective_of(self.context, outputs)
+        self.table = jnp.asarray(self.objective.finite_table())
+        self.reference = outputs["tables"]["reference"]
+        self.joint_step = self._make_step()
+
+    def init(self, outputs: dict[str, Any]) -> dict[str, Any]:
+        """Fresh weights and a middling design."""
+        params, stats = self.context.net.init(jax.random.key(self.context.config.seed))
+        ordinals, assignment = self.reference
+        shape = self.objective.shape
+        raw = jnp.asarray(initial_raw(shape, ordinals[len(shape.max_widths) :], assignment))
+        return {
+            "params": params,
+            "stats": stats,
+            "raw": raw,
+            "optimizer": jax.tree.leaves(self.weight_optimizer.init(params)),
+            "design_optimizer": jax.tree.leaves(self.design_optimizer.init(raw)),
+            "frozen": np.full(len(shape.ordinal_high), -1.0, np.float32),
+            "frozen_assignment": np.full(shape.layers, -1, np.int32),
+        }
+
+    def step(self, state: dict[str, Any], index: int) -> tuple[dict[str, Any], dict | None]:
+        """One batch on one rounding of the relaxed design."""
+        config, train = self.context.config, self.context.data.train
+        part = index / self.steps
+        state = self._freeze(state, part)
+        first, last = self.settings.temperature
+        chosen = batch_indices(config.seed, index, config.training.batch, len(train))
+        params, leaves, raw, design_leaves, metrics = self.joint_step(
+            state["params"],
+            state["optimizer"],
+            state["raw"],
+            state["design_optimizer"],
+            state["stats"],
+            self.table,
+            index,
+            one_cycle(config.training.learning_rate, index, self.steps),
+            first * (last / first) ** part,
+            part,
+            state["frozen"],
+            state["frozen_assignment"],
+            train.pictures[chosen],
+            train.labels[chosen],
+        )
+        state = {
+            **state,
+            "params": params,
+            "optimizer": leaves,
+            "raw": raw,
+            "design_optimizer": design_leaves,
+        }
+        return state, metrics
+
+    def result(self, state: dict[str, Any]) -> dict[str, Any]:
+        """Weights and the relaxed design as it stood."""
+        return {"params": state["params"], "stats": state["stats"], "raw": state["raw"]}
+
+    def _freeze(self, state: dict[str, Any], part: float) -> dict[str, Any]:
+        """Fix widths, then hardware and assignment, at their nearest values."""
+        shape = self.objective.shape
+        widths_due = part >= self.settings.freeze_widths and state["frozen"][0] < 0
+        all_due = part >= self.settings.freeze_assignment and state["frozen_assignment"][0] < 0
+        if not (widths_due or all_due):
+            return state
+        ordinals, logits = decode(shape, np.asarray(state["raw"])[:, None], np)
+        frozen = state["frozen"].copy()
+        is_width = np.arange(len(frozen)) < len(shape.max_widths)
+        due = is_width | all_due
+        nearest = np.clip(np.round(ordinals[:, 0]), shape.ordinal_low, shape.ordinal_high)
+        frozen = np.where(due & (frozen < 0), nearest, frozen).astype(np.float32)
+        state = {**state, "frozen": frozen}
+        if all_due:
+            fixed = np.argmax(logits[:, :, 0], axis=1).astype(np.int32)
+            state["frozen_assignment"] = fixed
+        return state
+
+    def _make_step(self) -> Any:
+        context, settings, shape = self.context, self.settings, self.objective.shape
+        net, training = context.net, context.config.training
+        params_shape = jax.eval_shape(net.init, jax.random.key(0))[0]
+        weight_tree = jax.tree.structure(jax.eval_shape(self.weight_optimizer.init, params_shape))
+        size = len(shape.ordinal_high) + shape.layers * shape.cores
+        design_tree = jax.tree.structure(self.design_optimizer.init(jnp.zeros(size)))
+        preference = preference_vector(context)
+        ends = _edge_ends(context)
+        task_weight, task_scale = float(preference[0]), context.config.objective.task_scale
+        seed = context.config.seed
+
+        def cost_value(objective: DesignObjective, part: Array) -> Any:
+            def value(ordinals: Array, assignment: Array, which: Array) -> Array:
+                costs = objective.costs(ordinals, assignment, jnp)
+                terms = calc_terms(0.0, costs, objective.reference, task_scale, jnp)
+                weighted = scalarise(
+                    preference[:, None],
+                    [0.0 * terms[1], *terms[1:]],
+                    "linear",
+                    objective.settings.smoothness,
+                    jnp,
+                )
+                rising = 1.0 + 19.0 * part  # to `EXCESS_WEIGHT` of the search that follows
+                return weighted + rising * calc_excess(costs, objective.budgets, jnp)
+
+            return value
+
+        def step(
+            params: Any,
+            leaves: Any,
+            raw: Array,
+            design_leaves: Any,
+            stats: Any,
+            table: Array,
+            index: Any,
+            learning_rate: Any,
+            temperature: Any,
+            part: Any,
+            frozen: Array,
+            frozen_assignment: Array,
+            pictures: Array,
+            labels: Array,
+        ) -> Any:
+            corner_key, shift_key = jax.random.split(
+                jax.random.fold_in(jax.random.key(seed + 2), index)
+            )
+            if training.shift:
+                pictures = shift_pictures(shift_key, pictures, training.shift)
+            objective = self.objective.for_jax(table)
+
+            def loss_fn(params: Any, raw: Array) -> Any:
+                ordinals, logits = decode(shape, raw[:, None])
+                ordinals = jnp.where(frozen[:, None] >= 0, frozen[:, None], ordinals)
+                logits = logits / temperature
+                fixed = 1e4 * jax.nn.one_hot(frozen_assignment, shape.cores)[:, :, None]
+                logits = jnp.where((frozen_assignment >= 0)[:, None, None], fixed, logits)
+                corner = jax.lax.stop_gradient(sample_corner(corner_key, shape, ordinals, logits))
+                cost = extended_objective(
+                    cost_value(objective, part), shape, corner, ordinals, logits
+                )[0]
+                hard, assignment = corner
+                relaxed = shape.widths(ordinals)[:, 0]
+                widths = shape.widths(hard)[:, 0] + relaxed - jax.lax.stop_gradient(relaxed)
+                crossing = _crossing(ends, assignment[:, 0], jax.nn.softmax(logits[:, :, 0], axis=1))
+                logits_out, _ = net.apply(params, stats, pictures, widths, crossing, "batch")
+                task = cross_entropy(logits_out, labels, training.label_smoothing)
+                correct = jnp.mean(jnp.argmax(logits_out, -1) == labels)
+                total = task_weight * task_scale * task + cost
+                return total, {"task": task, "cost": cost, "accuracy": correct}
+
+            (loss, metrics), (grad, design_grad) = jax.value_and_grad(
+                loss_fn, argnums=(0, 1), has_aux=True
+            )(params, raw)
+            updates, state = self.weight_optimizer.update(
+                grad, jax.tree.unflatten(weight_tree, leaves), params
+            )
+            params = jax.tree.map(lambda p, u: p - learning_rate * u, params, updates)
+            moves, design_state = self.design_optimizer.update(
+                design_grad, jax.tree.unflatten(design_tree, design_leaves)
+            )
+            return (
+                params,
+                jax.tree.leaves(state),
+                optax.apply_updates(raw, moves),
+                jax.tree.leaves(design_state),
+                {**metrics, "loss": loss},
+            )
+
+        return jax.jit(step, donate_argnums=(0, 1, 2, 3))
+
+
+def _edge_ends(context: Context) -> np.ndarray:
+    """[network edges, 2] producing and consuming layer of each edge."""
+    ends = []
+    for edge in context.net.edges:
+        tensor = context.boundaries[edge.boundary].tensor
+        producer = context.workload.tensors[tensor].producer
+        ends.append((producer, context.workload.index(edge.consumer)))
+    return np.array(ends)
+
+
+def _crossing(ends: np.ndarray, assignment: Array, chance: Array) -> Array:
+    """[network edges] hard 0/1 gates with the gradient of the probability of crossing.
+
+    Args:
+        ends: producing and consuming layer of each edge.
+        assignment: [layers] the corner's cores.
+        chance: [layers, cores] probabilities that it was drawn from.
+    """
+    hard = (assignment[ends[:, 0]] != assignment[ends[:, 1]]).astype(jnp.float32)
+    soft = 1.0 - jnp.sum(chance[ends[:, 0]] * chance[ends[:, 1]], axis=1)
+    return hard + soft - jax.lax.stop_gradient(soft)
+
+
+class JointSelectionPhase:
+    """Rounds and polishes the one design of a joint run, in the form that `selection` hands on."""
+
+    name = "selection"
+    steps = 1
+
+    def __init__(self, context: Context) -> None:
+        """Bind the experiment."""
+        self.context = context
+
+    def bind(self, outputs: dict[str, Any]) -> None:
+        """Take tables and the relaxed design."""
+        self.objective = objective_of(self.context, outputs)
+        shape: Shape = self.objective.shape
+        self.ordinals, self.logits = decode(shape, np.asarray(outputs["joint"]["raw"])[:, None], np)
+
+    def init(self, outputs: dict[str, Any]) -> dict[str, Any]:
+        """Nothing found yet."""
+        shape = self.objective.shape
+        return {
+            "ordinals": np.zeros((len(shape.ordinal_high), 1), int),
+            "assignment": np.zeros((shape.layers, 1), int),
+            "gaps": np.zeros((3, 1)),
+        }
+
+    def step(self, state: dict[str, Any], index: int) -> tuple[dict[str, Any], dict | None]:
+        """Round and polish; widths stay, for without a predictor nothing speaks for accuracy."""
+        shape = self.objective.shape
+        rounded = np.clip(np.round(self.ordinals[:, 0]), shape.ordinal_low, shape.ordinal_high)
+        is_knob = np.arange(len(shape.ordinal_high)) >= len(shape.max_widths)
+        found = polish(
+            self.objective,
+            preference_vector(self.context),
+            rounded.astype(int),
+            np.argmax(self.logits[:, :, 0], axis=1),
+            free_ordinals(self.context, shape) & is_knob,
+        )
+        gaps = np.array([found.gap_before, found.gap_after, found.hardware_gap])
+        state = {
+            "ordinals": found.ordinals[:, None],
+            "assignment": found.assignment[:, None],
+            "gaps": gaps[:, None],
+        }
+        return state, {"assignment_gap": found.gap_before, "hardware_gap": found.hardware_gap}
+
+    def result(self, state: dict[str, Any]) -> dict[str, Any]:
+        """The one design, with what it came from."""
+        return {
+            "preference": preference_vector(self.context)[:, None],
+            "relaxed": self.ordinals.astype(float),
+            **state,
+        }
