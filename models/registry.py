@@ -33,12 +33,14 @@ class NetworkEntry:
         constructor: `module:attribute`; called with the options and `rngs`.
         description: One line.
         input_shape: Height, width, channels it is meant for; None where that is not known.
+        parameters: Trained parameters with these options [1]; None where that is not known.
         options: What the constructor is called with unless the caller says otherwise.
     """
 
     constructor: str
     description: str
     input_shape: tuple[int, int, int] | None
+    parameters: int | None
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -46,24 +48,38 @@ _CIFAR: tuple[int, int, int] = (32, 32, 3)
 _IMAGENET: tuple[int, int, int] = (224, 224, 3)
 
 
-def _resnets() -> dict[str, NetworkEntry]:
-    names: dict[str, tuple[tuple[int, int, int], int]] = {}
-    names |= {f"cifar_resnet{d}": (_CIFAR, 10) for d in (8, 14, 20, 32, 44, 56, 110)}
-    names |= {f"resnet{d}": (_CIFAR, 10) for d in (18, 34, 50)}
-    names |= {f"resnet{d}_imagenet": (_IMAGENET, 1000) for d in (18, 34, 50)}
-    names["digits_resnet"] = ((8, 8, 1), 10)
-    entries = {}
-    for name, (shape, classes) in names.items():
-        kind = "ImageNet stem" if shape == _IMAGENET else "CIFAR stem"
-        if name == "digits_resnet":
-            kind = "four residual blocks for 8x8 pictures"
-        entries[name] = NetworkEntry(
-            "models.resnet:resnet",
-            f"residual network, {kind} (He et al. 2016)",
-            shape,
-            {"spec": name, "classes": classes},
-        )
-    return entries
+_RESNETS = {
+    "digits_resnet": 74_810,
+    "cifar_resnet8": 75_290,
+    "cifar_resnet14": 172_506,
+    "cifar_resnet20": 269_722,
+    "cifar_resnet32": 464_154,
+    "cifar_resnet44": 658_586,
+    "cifar_resnet56": 853_018,
+    "cifar_resnet110": 1_727_962,
+    "resnet18": 11_173_952,
+    "resnet34": 21_282_112,
+    "resnet50": 23_520_832,
+    "resnet18_imagenet": 11_689_512,
+    "resnet34_imagenet": 21_797_672,
+    "resnet50_imagenet": 25_557_032,
+}
+"""Trained parameters of the residual networks [1]."""
+
+
+def _resnet(name: str, parameters: int) -> NetworkEntry:
+    shape, classes, kind = _CIFAR, 10, "CIFAR stem (He et al. 2016)"
+    if name.endswith("_imagenet"):
+        shape, classes, kind = _IMAGENET, 1000, "ImageNet stem (He et al. 2016)"
+    if name == "digits_resnet":
+        shape, kind = (8, 8, 1), "four blocks for 8x8 pictures"
+    return NetworkEntry(
+        "models.resnet:resnet",
+        f"residual network, {kind}",
+        shape,
+        parameters,
+        {"spec": name, "classes": classes},
+    )
 
 
 NETWORKS: Mapping[str, NetworkEntry] = MappingProxyType(
@@ -72,66 +88,81 @@ NETWORKS: Mapping[str, NetworkEntry] = MappingProxyType(
             "models.mlp:MLP",
             "LeNet-300-100: linear layers of 300 and 100 units (LeCun et al. 1998)",
             (28, 28, 1),
+            266_610,
             {"classes": 10},
         ),
         "small_cnn": NetworkEntry(
             "models.small_cnn:SmallCNN",
             "two 3x3 convolutions and two linear layers (Flax's MNIST example)",
             (28, 28, 1),
+            824_458,
             {"classes": 10},
         ),
-        **_resnets(),
+        **{name: _resnet(name, count) for name, count in _RESNETS.items()},
         "vgg16": NetworkEntry(
             "models.vgg:VGG16",
             "VGG-16 as published (Simonyan and Zisserman 2015)",
             _IMAGENET,
+            138_357_544,
             {"classes": 1000},
         ),
         "vgg16_cifar": NetworkEntry(
             "models.vgg:VGG16",
             "VGG-16 with batch normalisation and one linear layer",
             _CIFAR,
+            14_728_266,
             {"classes": 10, "head": "cifar"},
         ),
         "densenet121": NetworkEntry(
             "models.densenet:DenseNet121",
             "DenseNet-121, growth 32, 3x3 stem (Huang et al. 2017)",
             _CIFAR,
+            6_956_298,
             {"classes": 10},
         ),
         "densenet121_imagenet": NetworkEntry(
             "models.densenet:DenseNet121",
             "DenseNet-121, growth 32, 7x7 stem (Huang et al. 2017)",
             _IMAGENET,
+            7_978_856,
             {"classes": 1000, "stem": "imagenet"},
         ),
         "mobilenet_v2": NetworkEntry(
             "models.mobilenet_v2:MobileNetV2",
             "MobileNetV2, two halvings fewer (Sandler et al. 2018)",
             _CIFAR,
+            2_236_682,
             {"classes": 10},
         ),
         "mobilenet_v2_imagenet": NetworkEntry(
             "models.mobilenet_v2:MobileNetV2",
             "MobileNetV2 as published (Sandler et al. 2018)",
             _IMAGENET,
+            3_504_872,
             {"classes": 1000, "resolution": "imagenet"},
         ),
         "mobilenet_v3_large": NetworkEntry(
             "models.mobilenet_v3:MobileNetV3",
             "MobileNetV3-Large (Howard et al. 2019)",
             _IMAGENET,
+            5_483_032,
             {"classes": 1000, "size": "large"},
         ),
         "mobilenet_v3_small": NetworkEntry(
             "models.mobilenet_v3:MobileNetV3",
             "MobileNetV3-Small (Howard et al. 2019)",
             _IMAGENET,
+            2_542_856,
             {"classes": 1000, "size": "small"},
         ),
     }
 )
 """Every network that ships with Narrows."""
+
+
+def list_networks() -> list[str]:
+    """Names of the networks that ship with Narrows."""
+    return list(NETWORKS)
 
 
 def is_user_network(name: str) -> bool:
@@ -142,7 +173,7 @@ def is_user_network(name: str) -> bool:
 def network_entry(name: str) -> NetworkEntry:
     """The entry of a network by its name, or one made for `my_file.py:MyNet`."""
     if is_user_network(name):
-        return NetworkEntry(name, f"a network of the user's own, {name}", None)
+        return NetworkEntry(name, f"a network of the user's own, {name}", None, None)
     if name not in NETWORKS:
         close = nearest(name, NETWORKS)
         hint = f"{close}? or any of " if close else ""

@@ -166,6 +166,11 @@ def _network(name):
     return abstract_network(name)
 
 
+@pytest.mark.parametrize("name", NETWORKS)
+def test_parameters_listed_are_those_of_the_network(name):
+    assert NETWORKS[name].parameters == count_parameters(_network(name))
+
+
 @functools.cache
 def _workload(name, batch=1):
     shape = NETWORKS[name].input_shape
