@@ -27,6 +27,7 @@ from costs.conventions import ACCELFORGE, TIMELOOP, ZIGZAG, Conventions
 from costs.core import Core
 from costs.core_file import build_core, under
 from costs.errors import InputError
+from costs.evaluate import Cost, evaluate_many
 from costs.hardware_spec import CoreSpec, Dim, Operand, Spec, validate
 from costs.layer import Layer
 from costs.library import load_core
@@ -142,7 +143,7 @@ def case_schema() -> dict[str, Any]:
         definitions.update(part.pop("$defs", {}))
         definitions[model.__name__] = part
         reference = {"$ref": f"#/$defs/{model.__name__}"}
-        names = {"type": "string"}
+        names: dict[str, Any] = {"type": "string"}
         if key == "conventions":
             names["enum"] = list(CONVENTIONS)
         schema["properties"][key]["anyOf"] = [names, reference]
@@ -176,6 +177,23 @@ def read_cases(path: str | os.PathLike[str]) -> Iterator[Case]:
         raise InputError(f"cannot be read: {error.strerror}", file=path) from error
     except UnicodeDecodeError as error:
         raise InputError(f"not UTF-8 text at byte {error.start}", file=path) from error
+
+
+def evaluate_cases(cases: Iterable[Case]) -> list[Cost]:
+    """What each case costs, in order; many at once cost little more than one.
+
+    Raises:
+        InputError: a case does not fit together.
+    """
+    cases = list(cases)
+    alike: dict[Conventions, list[int]] = {}
+    for index, case in enumerate(cases):
+        alike.setdefault(case.conventions, []).append(index)
+    costs: dict[int, Cost] = {}
+    for conventions, indices in alike.items():
+        parts = [(cases[i].layer, cases[i].core, cases[i].mapping) for i in indices]
+        costs.update(zip(indices, evaluate_many(parts, conventions), strict=True))
+    return [costs[index] for index in range(len(cases))]
 
 
 def build_case(data: Any, file: object = None, line: int = 0, load: Any = load_core) -> Case:

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from costs.cases import build_case, case_schema, read_cases
+from costs.cases import build_case, case_schema, evaluate_cases, read_cases
 from costs.conventions import ZIGZAG, Conventions
 from costs.errors import InputError
+from costs.evaluate import evaluate
 
 CASE: dict[str, Any] = {
     "layer": {"name": "conv", "K": 8, "C": 8, "P": 4, "Q": 4, "R": 3, "S": 3},
@@ -41,6 +42,25 @@ def test_cases_are_read_in_order_with_their_lines(tmp_path):
     assert first.mapping.position("W", "weight_register") == 4
     assert first.core is second.core
     assert second.conventions == ZIGZAG
+
+
+def test_cases_cost_the_same_together_as_alone(tmp_path):
+    """Whatever their cores, conventions and order."""
+    variants = [
+        {**CASE, "conventions": name, "layer": {**CASE["layer"], "K": channels}}
+        for channels in (8, 3, 1)
+        for name in ("timeloop", "zigzag", "accelforge")
+    ]
+    wide = copy.deepcopy(CASE)
+    wide["core"] = "wide_tile"
+    stored = {"W": {"weight_buffer": 0, "weight_register": 4}, "I": {"global_buffer": 0}}
+    wide["mapping"]["stored"] = {**stored, "O": {"global_buffer": 0, "accumulator": 2}}
+    cases = list(read_cases(write(tmp_path / "c.jsonl", [*variants[:4], wide, *variants[4:]])))
+    together = evaluate_cases(cases)
+    assert len(together) == len(cases) == 10
+    for case, cost in zip(cases, together, strict=True):
+        assert cost == evaluate(case.layer, case.core, case.mapping, case.conventions)
+        json.dumps(cost.to_dict(), allow_nan=False)
 
 
 def test_inline_core_and_conventions():
