@@ -160,11 +160,6 @@ NETWORKS: Mapping[str, NetworkEntry] = MappingProxyType(
 """Every network that ships with Narrows."""
 
 
-def list_networks() -> list[str]:
-    """Names of the networks that ship with Narrows."""
-    return list(NETWORKS)
-
-
 def is_user_network(name: str) -> bool:
     """Whether a name means a class in a user's file: `path/to/file.py:Class`."""
     return name.rpartition(":")[0].endswith(".py")

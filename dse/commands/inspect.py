@@ -130,9 +130,17 @@ def _list_experiments() -> list[dict[str, Any]]:
 
 
 def _list_networks() -> list[dict[str, Any]]:
-    from models.registry import list_networks
+    from models.registry import NETWORKS
 
-    return [{"name": name} for name in list_networks()]
+    return [
+        {
+            "name": name,
+            "parameters": entry.parameters,
+            "input": "x".join(str(size) for size in entry.input_shape or ()),
+            "description": entry.description,
+        }
+        for name, entry in NETWORKS.items()
+    ]
 
 
 def _experiment_schema() -> dict[str, Any]:
