@@ -137,25 +137,30 @@ def encode_core(core: Core, layer: Layer) -> CoreArrays:
     """The arrays of a core; the layer's bits choose the MAC energy."""
     levels, axes = core.levels, core.axes
     children = len(levels) + 1
-    replicated = np.ones((children, len(axes)), bool)
+    replicated = np.ones((children, max(1, len(axes))), bool)
     for index, level in enumerate(levels):
-        replicated[index] = [axis.name in level.replicated for axis in axes]
+        replicated[index] = [axis.name in level.replicated for axis in axes] or [False]
     parent = np.zeros((3, children, len(levels)))
-    parent_replicated = np.zeros((3, children, len(axes)), bool)
+    parent_replicated = np.zeros((3, children, max(1, len(axes))), bool)
     for t, operand in enumerate(OPERANDS):
         chain = [core.level_index(name) for name in core.chain(operand)]
         for outer, inner in zip(chain, [*chain[1:], len(levels)], strict=True):
             parent[t, inner, outer] = 1.0
             parent_replicated[t, inner] = replicated[outer]
-    apart = [[operand not in axis.multicast for axis in axes] for operand in "WI"]
-    apart.append([not axis.reduction for axis in axes])
+    apart = np.zeros((3, max(1, len(axes))), bool)
+    for number, axis in enumerate(axes):
+        apart[:, number] = [
+            "W" not in axis.multicast,
+            "I" not in axis.multicast,
+            not axis.reduction,
+        ]
     shares = [level.capacity_bytes for level in levels]
     return CoreArrays(
         stored=np.array([[t in level.operands for level in levels] for t in OPERANDS]),
         parent=parent,
         replicated=replicated,
         parent_replicated=parent_replicated,
-        apart=np.array(apart, bool).reshape(3, len(axes)),
+        apart=apart,
         capacity=_floats(
             [
                 [share.get(t, math.inf) if isinstance(share, Dict) else share for t in OPERANDS]
@@ -164,7 +169,10 @@ def encode_core(core: Core, layer: Layer) -> CoreArrays:
         ),
         shared=np.array([not isinstance(share, Dict) for share in shares]),
         limited=np.array(
-            [[t in level.operands and t not in level.unlimited for t in OPERANDS] for level in levels]
+            [
+                [t in level.operands and t not in level.unlimited for t in OPERANDS]
+                for level in levels
+            ]
         ),
         read_bandwidth=_floats([level.read_bandwidth for level in levels]),
         write_bandwidth=_floats([level.write_bandwidth for level in levels]),
@@ -182,7 +190,7 @@ def encode_core(core: Core, layer: Layer) -> CoreArrays:
 def encode_mapping(
     layer: Layer, core: Core, mapping: Mapping, *, loops: int = 0, digits: int = 0
 ) -> MappingArrays:
-    """The arrays of a mapping, padded to at least so many temporal loops and digits.
+    """The arrays of a mapping, padded to at least so many temporal loops (one) and digits (one).
 
     Loops of one iteration are dropped.
 
@@ -205,10 +213,10 @@ def encode_mapping(
             dim, factor = mapping.loops[place]
             slots[DIMS.index(dim)].append((factor, int(before[place]), -1))
     digits = max(digits, 1, *(len(part) for part in slots))
-    loops = max(loops, len(kept))
+    loops = max(loops, 1, len(kept))
     shape = (len(DIMS), digits)
     factor_of, order = np.ones(shape), np.zeros(shape)
-    temporal, axis_of = np.zeros(shape, bool), np.zeros((*shape, len(core.axes)), bool)
+    temporal, axis_of = np.zeros(shape, bool), np.zeros((*shape, max(1, len(core.axes))), bool)
     for d, part in enumerate(slots):
         for m, (factor, loop, number) in enumerate(part):
             factor_of[d, m] = factor
@@ -235,7 +243,7 @@ def _check_contiguous(layer: Layer, core: Core, arrays: MappingArrays) -> None:
     for index, level in enumerate(core.levels):
         if "I" not in level.operands:
             continue
-        along = [axis.name in level.replicated for axis in core.axes]
+        along = [axis.name in level.replicated for axis in core.axes] or [False]
         for dim in "PQRS":
             d = DIMS.index(dim)
             outside = np.where(

@@ -1,0 +1,213 @@
+"""Access counts: words read and written at every level for every operand.
+
+Every level that holds an operand serves the next one inwards, its child; the innermost serves the
+MACs. A child's tile is brought in again when, and only when, its index changes. Out of scope: what
+an access costs (`costs.energy`, `costs.latency`). Shapes use the glossary of `costs.encode`;
+equations in docs/theory/access_counts.md.
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import NamedTuple
+
+import numpy as np
+
+from costs.conventions import Conventions
+from costs.digits import sum_last
+from costs.encode import Array, CoreArrays, LayerArrays, MappingArrays
+from costs.layer import DIMS, OPERANDS
+from costs.tiles import Tiles
+from costs.window import (
+    Lines,
+    calc_box_sums,
+    calc_carries,
+    calc_real_sums,
+    calc_shared_by_advance,
+    calc_shared_by_loop,
+    number_tiles,
+)
+
+_OUT = OPERANDS.index("O")
+_IN = OPERANDS.index("I")
+
+# dimensions that index an operand one to one
+_PLAIN = {
+    "W": tuple(DIMS.index(dim) for dim in "GKCRS"),
+    "I": tuple(DIMS.index(dim) for dim in "GNC"),
+    "O": tuple(DIMS.index(dim) for dim in "GNKPQ"),
+}
+_WINDOW = tuple(DIMS.index(dim) for dim in "PRQS")
+
+
+class Counts(NamedTuple):
+    """Words that cross the interface between each child and the level that serves it.
+
+    Attributes:
+        served: [t, c] words read above, by the parent, for the child.
+        taken: [t, c] words written above, by the parent, from the child (outputs).
+        filled: [t, c] words written into the child.
+        drained: [t, c] words read from the child on their way up.
+        partial: [t, c] whether partial sums cross: some output is written more than once.
+    """
+
+    served: Array
+    taken: Array
+    filled: Array
+    drained: Array
+    partial: Array
+
+
+def calc_counts(
+    layer: LayerArrays,
+    core: CoreArrays,
+    mapping: MappingArrays,
+    tiles: Tiles,
+    conventions: Conventions,
+    xp: ModuleType,
+    limits: tuple[int, int, int, int] = (0, 0, 0, 0),
+) -> Counts:
+    """Words crossing every interface.
+
+    Args:
+        layer: the layer.
+        core: the core.
+        mapping: the mapping.
+        tiles: its tiles.
+        conventions: static.
+        xp: array namespace.
+        limits: at least the bounds of P, R, Q, S; used unless padding is counted and the halo is
+            not "exact". Static.
+    """
+    inputs = _calc_inputs(layer, mapping, tiles, conventions, xp, limits)
+    parts = []
+    for t, operand in enumerate(OPERANDS):
+        words = inputs if operand == "I" else _calc_words(mapping, tiles, operand, xp)
+        visits = (tiles.fills[..., t, :, :], tiles.reads[..., t, :, :])
+        every_step = operand == "I" and conventions.halo == "exact"
+        totals = [
+            words.upto[..., -1] * part[..., -1] if every_step else _sum_changes(words.upto, part)
+            for part in visits
+        ]
+        if words.shared is not None:
+            totals = [
+                total - sum_last(words.shared * _advances(mapping, part, xp))
+                for total, part in zip(totals, visits, strict=True)
+            ]
+        parts.append((*totals, words.upto[..., -1]))
+    fills, reads, tensor = (xp.stack(part, axis=-2) for part in zip(*parts, strict=True))
+
+    exists = (xp.sum(core.parent, axis=-1) > 0) & layer.exists[..., :, None]
+    is_out = np.arange(3)[:, None] == _OUT
+    to_mac = np.arange(fills.shape[-1])[None, :] == fills.shape[-1] - 1
+    seen, seen_above = tensor * tiles.instances, tensor * tiles.parents
+    counted = {"elided": False, "at_mac": to_mac, "counted": True}[conventions.first_read]
+    served = xp.where(is_out, reads - xp.where(counted, 0.0, seen_above), reads)
+    filled = xp.where(is_out & (conventions.first_read != "counted"), fills - seen, fills)
+    return Counts(
+        served=xp.where(exists, served, 0.0),
+        taken=xp.where(exists & is_out, reads, 0.0),
+        filled=xp.where(exists & ~to_mac, filled, 0.0),
+        drained=xp.where(exists & is_out & ~to_mac & conventions.drain_reads, fills, 0.0),
+        partial=exists & is_out & (reads > seen_above),
+    )
+
+
+class _Words(NamedTuple):
+    """Words of all tiles of an operand.
+
+    Attributes:
+        upto: [c, i + 1] words of tiles for which the innermost loop that changes the tile is among
+            the first i.
+        shared: [c, i] words a tile shares with the one before it as loop i advances.
+    """
+
+    upto: Array
+    shared: Array | None = None
+
+
+def _calc_words(mapping: MappingArrays, tiles: Tiles, operand: str, xp: ModuleType) -> _Words:
+    """Words of an operand's tiles over the dimensions that index it one to one (eq. 5)."""
+    t = OPERANDS.index(operand)
+    usual, last = _changes(mapping, tiles, t, xp)
+    upto = None
+    for d in _PLAIN[operand]:
+        at_last = tiles.last_words[..., t, :, d, None]
+        rest = tiles.all_words[..., t, :, d, None] - at_last
+        words = xp.where(usual[..., d, :], rest, 0.0) + xp.where(last[..., d, :], at_last, 0.0)
+        upto = words if upto is None else upto * words
+    return _Words(upto)
+
+
+def _calc_inputs(
+    layer: LayerArrays,
+    mapping: MappingArrays,
+    tiles: Tiles,
+    conventions: Conventions,
+    xp: ModuleType,
+    limits: tuple[int, int, int, int],
+) -> _Words:
+    """Words of input tiles, and what each shares with the one before (eq. 6 to 10)."""
+    planes = _calc_words(mapping, tiles, "I", xp).upto
+    skip = conventions.padding == "skipped"
+    each = skip or conventions.halo == "exact"
+    lines: dict[str, Lines] = {}
+    if each:
+        lines = {
+            dim: number_tiles(mapping, tiles, dim, most, xp)
+            for dim, most in zip("PRQS", limits, strict=True)
+        }
+    sums = calc_real_sums(layer, lines, xp) if skip else calc_box_sums(layer, tiles, xp)
+    changes = _changes(mapping, tiles, _IN, xp)
+    upto = planes
+    for part, (out, kernel) in zip(sums, (_WINDOW[:2], _WINDOW[2:]), strict=True):
+        total = xp.zeros_like(planes)
+        for i, by_out in enumerate(changes):
+            for j, by_kernel in enumerate(changes):
+                both = by_out[..., out, :] & by_kernel[..., kernel, :]
+                total = total + xp.where(both, part[..., i, j, None], 0.0)
+        upto = upto * total
+    if conventions.halo == "whole":
+        return _Words(upto)
+
+    storing = np.arange(planes.shape[-2])[:, None] < planes.shape[-2] - 1
+    if each:
+        window = calc_shared_by_loop(layer, lines, skip, xp)
+    else:
+        window = calc_shared_by_advance(layer, mapping, tiles, xp)
+    moves_plane = mapping.loop_dim[..., None, :, _PLAIN["I"]].any(-1)
+    shared = xp.where(moves_plane, 0.0, planes[..., 1:] * window)
+    if conventions.halo == "timeloop":
+        shared = xp.where(calc_carries(layer, mapping, tiles, xp), shared, 0.0)
+    return _Words(upto, xp.where(storing, shared, 0.0))
+
+
+def _changes(mapping: MappingArrays, tiles: Tiles, t: int, xp: ModuleType) -> tuple[Array, Array]:
+    """Whether the first i loops hold all that change the tiles, [c, d, i + 1]: usual, then last.
+
+    The MACs take every operand anew at every step, so that only all loops together do.
+    """
+    first = np.arange(mapping.loop_dim.shape[-2] + 1, dtype=np.float64)[None, None, :]
+    children = tiles.depth.shape[-2]
+    to_mac = np.arange(children)[:, None, None] == children - 1
+    usual, last = (
+        xp.where(to_mac, first == first[..., -1:], depth[..., t, :, :, None] <= first)
+        for depth in (tiles.depth, tiles.last_depth)
+    )
+    return usual, last
+
+
+def _sum_changes(upto: Array, visits: Array) -> Array:
+    """Words brought in: each tile as often as the loops that change it come by (eq. 4)."""
+    total = upto[..., 0] * visits[..., 0]
+    for i in range(1, upto.shape[-1]):
+        total = total + (upto[..., i] - upto[..., i - 1]) * visits[..., i]
+    return total
+
+
+def _advances(mapping: MappingArrays, visits: Array, xp: ModuleType) -> Array:
+    """How often each loop advances, by the dimensions that do not index the inputs. [c, i]."""
+    free = mapping.loop_dim[..., None, :, DIMS.index("K")]
+    known = mapping.loop_dim.any(-1)[..., None, :]
+    before, through = visits[..., :-1], visits[..., 1:]
+    return xp.where(free, through - before, xp.where(known, before, 0.0))
