@@ -16,7 +16,7 @@ from costs.library import load_chip
 from costs.workload import Workload
 from dse.config import Experiment
 from dse.data import DataSet, load_data
-from dse.training import Evaluation, make_evaluate, make_recalibrate, make_train_step
+from dse.training import Evaluation, make_evaluate, make_train_step
 from models.functional import Functional
 from models.resnet import resnet_architecture
 from models.trace import workload_of
@@ -51,11 +51,6 @@ class Context:
     def evaluate(self) -> Callable[..., Evaluation]:
         """The compiled evaluation of one design on one split."""
         return make_evaluate(self.net)
-
-    @cached_property
-    def recalibrate(self) -> Callable[..., Any]:
-        """The compiled measurement of the norms' statistics under one design."""
-        return make_recalibrate(self.net)
 
     @property
     def calibration(self) -> np.ndarray:

@@ -111,7 +111,7 @@ class FrontPhase:
         params = {name: np.ascontiguousarray(a[index]) for name, a in self.tuned["params"].items()}
         widths = self.objective.shape.widths(self.chosen["ordinals"])[:, index]
         crossing = self.context.crossing(self.costs["crossing"])[:, index]
-        stats = self.context.recalibrate(
+        stats = self.context.net.measure(
             params,
             self.stats,
             self.context.calibration,

@@ -128,8 +128,6 @@ def make_evaluate(net: Functional) -> Callable[..., Evaluation]:
     The statistics of the norms are first taken on the calibration pictures under the very design
     that is evaluated, then the split is predicted with them.
     """
-    recalibrate = make_recalibrate(net)
-
     @jax.jit
     def predict(
         params: Any, stats: Any, pictures: Array, labels: Array, widths: Array, crossing: Array
@@ -146,18 +144,8 @@ def make_evaluate(net: Functional) -> Callable[..., Evaluation]:
         crossing: np.ndarray,
     ) -> Evaluation:
         design = (np.asarray(widths, np.float32), np.asarray(crossing, np.float32))
-        measured = recalibrate(params, stats, calibration, *design)
+        measured = net.measure(params, stats, calibration, *design)
         correct, loss = predict(params, measured, split.pictures, split.labels, *design)
         return Evaluation(int(correct), float(loss))
 
     return evaluate
-
-
-def make_recalibrate(net: Functional) -> Callable[..., Any]:
-    """A jitted function (params, stats, pictures, widths, crossing) to fresh statistics."""
-
-    @jax.jit
-    def recalibrate(params: Any, stats: Any, pictures: Array, widths: Array, crossing: Array) -> Any:
-        return net.apply(params, stats, pictures, widths, crossing, "batch")[1]
-
-    return recalibrate
