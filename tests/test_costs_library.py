@@ -2,9 +2,14 @@
 
 import copy
 import math
+from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+import costs
 from costs import strict_yaml
 from costs.chip import KNOBS
 from costs.errors import InputError
@@ -241,3 +246,65 @@ def test_files_are_found_by_name_and_by_path(tmp_path):
         load_core("wide_tyle")
     with pytest.raises(InputError, match="no shipped chip"):
         load_chip("nothing")
+
+
+def paths_of(data, prefix=()):
+    """Every place of nested data."""
+    items = data.items() if isinstance(data, dict) else enumerate(data)
+    for key, value in items:
+        yield (*prefix, key)
+        if isinstance(value, dict | list):
+            yield from paths_of(value, (*prefix, key))
+
+
+PLACES = sorted(paths_of(CHIP), key=str)
+junk = st.sampled_from(
+    [
+        None,
+        True,
+        -1,
+        0,
+        1.5,
+        math.inf,
+        math.nan,
+        "",
+        "x",
+        "1",
+        [],
+        {},
+        [[]],
+        10**30,
+        {"a": 1},
+        "a.yaml",
+    ]
+)
+
+
+@given(st.lists(st.tuples(st.sampled_from(PLACES), junk), min_size=1, max_size=3))
+def test_any_mutation_is_a_chip_or_one_line(mutations):
+    data: Any = copy.deepcopy(CHIP)
+    for path, value in mutations:
+        here = data
+        for part in path[:-1]:
+            if isinstance(here, dict):
+                here = here.get(part)
+            elif isinstance(here, list) and isinstance(part, int) and part < len(here):
+                here = here[part]
+            else:
+                here = None
+        if isinstance(here, dict):
+            here[path[-1]] = value
+    message = ""
+    try:
+        build_chip(data, "hw.yaml")
+    except InputError as error:
+        message = str(error)
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize("kind", ["cores", "chips"])
+def test_shipped_files_round_trip_through_the_dumper(kind):
+    folder = Path(costs.__file__).parent / "hardware" / kind
+    for path in sorted(folder.glob("*.yaml")):
+        data = strict_yaml.load(path)
+        assert strict_yaml.loads(strict_yaml.dumps(data)) == data

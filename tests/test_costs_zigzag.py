@@ -3,8 +3,6 @@
 import copy
 import json
 import math
-import os
-from pathlib import Path
 
 import pytest
 
@@ -13,7 +11,6 @@ from costs.errors import InputError
 from costs.library import list_cores, load_core
 from costs.zigzag import from_zigzag, load_zigzag_core, to_zigzag
 
-REFERENCE = Path(os.environ.get("DSE_REFERENCE", Path(__file__).parents[1] / "../shared/reference"))
 FILES = [
     "zigzag_tpu_like_resnet18_energy_lpf4.json",
     "zigzag_eyeriss_like_resnet18_energy_lpf4.json",
@@ -54,10 +51,8 @@ operational_array:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_hardware_of_the_reference_runs_is_imported_as_it_is(name):
-    path = REFERENCE / name
-    if not path.exists():
-        pytest.skip("reference data absent")
+def test_hardware_of_the_reference_runs_is_imported_as_it_is(reference, name):
+    path = reference / name
     data = json.loads(path.read_text())
     core = from_zigzag(data["hardware_yaml"], data["mapping_yaml"], path)
     memories = data["hardware_yaml"]["memories"]
@@ -77,10 +72,8 @@ def test_hardware_of_the_reference_runs_is_imported_as_it_is(name):
     ]
 
 
-def test_shipped_tpu_like_is_zigzags():
-    path = REFERENCE / FILES[0]
-    if not path.exists():
-        pytest.skip("reference data absent")
+def test_shipped_tpu_like_is_zigzags(reference):
+    path = reference / FILES[0]
     data = json.loads(path.read_text())
     theirs = from_zigzag(data["hardware_yaml"], data["mapping_yaml"], path)
     ours = load_core("tpu_like")
