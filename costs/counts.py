@@ -101,15 +101,18 @@ def calc_counts(
     is_out = np.arange(3)[:, None] == _OUT
     to_mac = np.arange(fills.shape[-1])[None, :] == fills.shape[-1] - 1
     seen, seen_above = tensor * tiles.instances, tensor * tiles.parents
-    counted = {"elided": False, "at_mac": to_mac, "counted": True}[conventions.first_read]
+    # outputs that pass an interface once, finished, are read by no tool
+    partial = reads > seen_above
+    counted = {"elided": False, "at_mac": to_mac, "counted": partial}[conventions.first_read]
     served = xp.where(is_out, reads - xp.where(counted, 0.0, seen_above), reads)
-    filled = xp.where(is_out & (conventions.first_read != "counted"), fills - seen, fills)
+    returning = partial & (conventions.first_read == "counted")
+    filled = xp.where(is_out, fills - xp.where(returning, 0.0, seen), fills)
     return Counts(
         served=xp.where(exists, served, 0.0),
         taken=xp.where(exists & is_out, reads, 0.0),
         filled=xp.where(exists & ~to_mac, filled, 0.0),
         drained=xp.where(exists & is_out & ~to_mac & conventions.drain_reads, fills, 0.0),
-        partial=exists & is_out & (reads > seen_above),
+        partial=exists & is_out & partial,
     )
 
 
