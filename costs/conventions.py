@@ -26,7 +26,7 @@ class Conventions:
             (AccelForge, ZigZag).
         first_read: whether the first accumulation into an output reads it: "elided" nowhere
             (Timeloop, AccelForge), "at_mac" only in the level next to the MACs (the analytical
-            model of DOSA), "counted" everywhere (ZigZag).
+            model of DOSA), "counted" wherever partial sums return (ZigZag).
         buffering: tiles of which every level keeps this many; divides the capacity.
         overlap: whether transfers and computation run at the same time; otherwise their times add.
         fill: whether loading the first tiles and draining the last outputs is added.

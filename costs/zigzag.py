@@ -108,9 +108,27 @@ def load_zigzag_core(
 
 
 def from_zigzag(
-    hardware: Any, mapping: Any = None, file: object = None, clock_hz: float = 1e9
+    hardware: Any,
+    mapping: Any = None,
+    file: object = None,
+    clock_hz: float = 1e9,
+    *,
+    output_pins: bool = False,
 ) -> Core:
-    """The core that the content of a ZigZag accelerator file describes; see `load_zigzag_core`."""
+    """The core that the content of a ZigZag accelerator file describes; see `load_zigzag_core`.
+
+    Args:
+        hardware: content of the accelerator file.
+        mapping: content of the mapping file, if any.
+        file: named in errors.
+        clock_hz: clock [Hz].
+        output_pins: count as ZigZag does by default: a weight or input that the MACs use again
+            at once stays at the output pins of its innermost memory and is not read again. Modelled
+            as one word of free storage at each PE.
+
+    Raises:
+        InputError: naming file, key, value and what is allowed.
+    """
     spec = validate(_Accelerator, hardware, file)
     array = spec.operational_array
     if array.is_imc or array.unit_energy is None:
@@ -134,6 +152,11 @@ def from_zigzag(
     levels = tuple(
         _level(name, memory, array.dimensions, file) for name, memory in spec.memories.items()
     )
+    if output_pins:
+        pins = (
+            MemoryLevel(f"pins_{o}", (o,), 1.0, replicated=tuple(array.dimensions)) for o in "IW"
+        )
+        levels = (*pins, *levels)
     try:
         return Core(
             name=spec.name,
