@@ -13,7 +13,10 @@ This is the only module that imports orbax. When to save and what to resume from
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
+import logging
 import os
 import shutil
 import threading
@@ -55,6 +58,8 @@ class CheckpointStore:
         self._writer: threading.Thread | None = None
         self._error: BaseException | None = None
         self.folder.mkdir(parents=True, exist_ok=True)
+        # Orbax also logs, with its stack, what it raises
+        logging.getLogger("absl").setLevel(logging.CRITICAL)
 
     def names(self) -> list[str]:
         """All checkpoints by name, sound or damaged, in the order of their names."""
@@ -96,6 +101,11 @@ class CheckpointStore:
             if self._error is not None:
                 error, self._error = self._error, None
                 raise error
+
+    def finish(self) -> None:
+        """Let the background write end, well or not, before the process does."""
+        with contextlib.suppress(RunError):
+            self.wait()
 
     def load(self, name: str) -> tuple[Tree, dict[str, Any]]:
         """The verified tree and meta data of a checkpoint.
@@ -173,6 +183,7 @@ class CheckpointStore:
         shutil.rmtree(building, ignore_errors=True)
         try:
             building.mkdir()
+            _reserve(building, host.size_bytes + _DISK_MARGIN_BYTES)
             arrays = _without_empty(host.arrays)
             if arrays:
                 response = ocp.save_async(
@@ -185,10 +196,31 @@ class CheckpointStore:
                 self._before_commit()
             manifest.commit(building, self.folder / name)
         except (OSError, ValueError, RuntimeError) as error:
-            reason = " ".join(str(error).split())
-            raise RunError(f"checkpoint {name} could not be written: {reason}") from error
+            reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+            raise RunError(
+                f"{self.folder}: checkpoint {name} could not be written: {reason}; "
+                "earlier ones are untouched"
+            ) from error
         finally:
             shutil.rmtree(building, ignore_errors=True)
+
+
+def _reserve(folder: Path, size_bytes: int) -> None:
+    """Find out whether disk and quota hold a checkpoint before Orbax is half through it.
+
+    Raises:
+        OSError: They do not.
+    """
+    path = folder / "reserved"
+    descriptor = os.open(path, os.O_CREAT | os.O_WRONLY)
+    try:
+        os.posix_fallocate(descriptor, 0, size_bytes)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise  # anything else: a file system that cannot reserve
+    finally:
+        os.close(descriptor)
+        path.unlink()
 
 
 def _without_empty(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

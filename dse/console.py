@@ -133,7 +133,7 @@ def format_value(name: str, value: Any) -> str:
         return _with_prefix(value, _PREFIXES) + "B"
     if name.endswith("_pj"):
         return _with_prefix(value, _PICO_PREFIXES) + "J"
-    if name.endswith("_s"):
+    if name.endswith("_s") and not name.endswith("_per_s"):
         return _with_prefix(value * 1e12, _PICO_PREFIXES) + "s"
     if "accuracy" in name and 0.0 <= value <= 1.0:
         return f"{100.0 * value:.2f} %"

@@ -72,6 +72,8 @@ def standing(checkpoints: Path) -> str:
         except DamagedCheckpoint:
             continue
         return f"verified checkpoint {describe(name)} stands"
+    if manifest.names(checkpoints):
+        return "none of the checkpoints is sound"
     return "no checkpoint was written yet"
 
 

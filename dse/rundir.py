@@ -106,6 +106,10 @@ class RunDir:
         """Bring metrics.jsonl to the disk."""
         self._metrics.flush()
 
+    def close_metrics(self) -> None:
+        """Nothing more is logged by this process."""
+        self._metrics.close()
+
     def log_timing(self, **values: Any) -> None:
         """Append one line of wall-clock figures, with the seconds since this process began."""
         values["process_s"] = round(time.monotonic() - self._started_s, 4)
@@ -148,13 +152,17 @@ class _GrowingFile:
         self._bytes = 0
 
     def open_at(self, length: int) -> None:
-        if self._file is not None:
-            self._file.close()
+        self.close()
         self._path.touch()
         self._file = open(self._path, "r+b")  # noqa: SIM115 - held for the whole run
         self._file.truncate(length)
         content = self._file.read()
         self._sha, self._bytes = hashlib.sha256(content), len(content)
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
     def append(self, line: bytes) -> None:
         if self._file is None:

@@ -140,6 +140,7 @@ class Runner:
         self._pending: tuple[int, int, dict[str, Any]] | None = None
         self._began_s = 0.0
         self._resumed_at = 0
+        self._steps = 0  # of the running phase
 
     def run(self, start: Start) -> dict[str, Tree]:
         """Do what is left to do after `start`.
@@ -177,7 +178,7 @@ class Runner:
         count: Callable[[dict[str, Tree]], int] | None = getattr(phase, "count", None)
         steps = phase.steps if count is None else count(_fresh(hosts))
         self._view.phase(phase.name, number + 1, len(self._phases), steps)
-        self._began_s = time.monotonic()
+        self._began_s, self._steps = time.monotonic(), steps
         if start.phase == number and start.state is not None:
             state, first = settle(start.state), start.steps_done
         else:
@@ -197,7 +198,7 @@ class Runner:
                     phase=phase.name, event="first step", step=index + 1, seconds=self._spent()
                 )
             with self._boundary:
-                self._log_pending(steps)
+                self._log_pending()
                 slow = time.monotonic() - began_s > _SLOW_STEP_S
                 copy = to_host(state) if slow else None
                 self._completed = _Completed(number, index + 1, state, copy)
@@ -209,7 +210,7 @@ class Runner:
                 if due and index + 1 < steps and not self._store.busy:
                     self._save_completed(self._completed, wait=False)
                     saved_at_s = time.monotonic()
-        self._log_pending(steps)
+        self._log_pending()
         result = to_host(settle(phase.result(state)))
         with self._boundary:
             self._save_result(number, result)
@@ -222,15 +223,17 @@ class Runner:
     def _spent(self) -> float:
         return round(time.monotonic() - self._began_s, 4)
 
-    def _log_pending(self, steps: int) -> None:
+    def _log_pending(self) -> None:
         """Log the previous step's metrics, one step late: the device computes meanwhile."""
         if self._pending is None:
             return
         (number, step, metrics), self._pending = self._pending, None
+        steps = self._steps
         name = self._phases[number].name
         values = {key: float(value) for key, value in metrics.items()}
         for key, value in values.items():
             if not math.isfinite(value):
+                self._store.finish()
                 raise RunError(
                     f"phase {name}, step {step}: {key} is {value}; {standing(self._store.folder)}"
                 )
@@ -242,7 +245,7 @@ class Runner:
         self._view.progress(step, values, left_s)
 
     def _save_completed(self, completed: _Completed, *, wait: bool) -> None:
-        self._log_pending(completed.steps_done)
+        self._log_pending()
         name = step_name(completed.phase, self._phases[completed.phase].name, completed.steps_done)
         if name in self._store.names() and not self._store.busy:
             return

@@ -97,7 +97,11 @@ def _work(
         schedule = Schedule(config.log_every, config.checkpoint.every_s, config.checkpoint.keep)
         runner = Runner(phases, store, rundir, monitor, schedule=schedule, facts=facts, stop=stop)
         running.append(runner)
-        return runner.run(start)
+        try:
+            return runner.run(start)
+        finally:
+            store.finish()
+            rundir.close_metrics()
 
     def rescue() -> str:
         return running[0].rescue() if running else standing(rundir.checkpoints)

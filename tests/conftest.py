@@ -1,4 +1,4 @@
-"""Settings of all tests: deterministic hypothesis, strict shapes, where the reference data stands."""
+"""Settings of all tests: deterministic hypothesis, strict shapes, place of the reference data."""
 
 import os
 from pathlib import Path
