@@ -108,12 +108,13 @@ class Network(nnx.Module):
                         values[node.name] = gate * inputs[1] + (1.0 - gate) * inputs[0]
             else:
                 with jax.named_scope(node.name):
-                    values[node.name] = self._apply(node, inputs, features, mode)
+                    values[node.name] = self.run(node, inputs, features, mode)
         return values[self.architecture.nodes[-1].name]
 
-    def _apply(
+    def run(
         self, node: Node, inputs: list[jax.Array], features: jax.Array | None, mode: Mode
     ) -> jax.Array:
+        """The output of one node other than the input, a bottleneck or a gate."""
         x = inputs[0]
         match node.op:
             case "conv" | "linear":

@@ -8,6 +8,7 @@ all slots open no bottleneck is needed. What a width costs is no business of thi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -150,7 +151,7 @@ def _mean_width(width: jax.Array) -> jax.Array:
 
 def _mean_hard_concrete(log_odds: jax.Array) -> jax.Array:
     # P(gate > 0), the L0 norm of the paper, at temperature 1
-    shift = _SLOPE * jnp.log(-_STRETCH_LOW / _STRETCH_HIGH)
+    shift = _SLOPE * math.log(-_STRETCH_LOW / _STRETCH_HIGH)
     return jnp.sum(jax.nn.sigmoid(log_odds - shift))
 
 

@@ -92,7 +92,7 @@ def test_slim_equals_masked(spec: str, case: str):
     _check(net, params, stats, x, widths, flags)
 
 
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=4)
 @given(st.data())
 def test_slim_equals_masked_at_any_design(data: st.DataObject):
     widths = [data.draw(st.integers(1, c)) for c in CHANNELS]
