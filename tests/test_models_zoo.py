@@ -1,8 +1,11 @@
 """The zoo: parameter counts as published, MACs by hand, boundaries, outputs, own networks."""
 
 import functools
+import itertools
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -327,3 +330,18 @@ def test_listing_networks_imports_no_jax():
         "import sys, models.registry as r; assert len(r.NETWORKS) > 20 and 'jax' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_examples_of_the_guide_print_what_it_says(tmp_path, monkeypatch, capsys):
+    guide = Path(__file__).parents[1] / "docs" / "networks.md"
+    blocks = re.findall(r"```(python|text)\n(.*?)```", guide.read_text(), re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    checked = 0
+    for (kind, code), (following, printed) in itertools.pairwise(blocks):
+        if kind == "python" and "class MyNet" in code:
+            Path("my_file.py").write_text(code)
+        elif kind == "python" and following == "text":
+            exec(code, {})
+            assert capsys.readouterr().out == printed
+            checked += 1
+    assert checked == 2
