@@ -54,7 +54,7 @@ def pick(rows: Sequence[Row], rule: str) -> Row:
     if rule.strip() == "knee":
         return rows[knee_index(rows)]
     *bounds, objective = (part.strip() for part in rule.split(","))
-    if not bounds and objective not in OBJECTIVES:
+    if not bounds and objective not in OBJECTIVES and _BOUND.match(objective) is None:
         raise _unknown(rows, rule)
     if objective not in OBJECTIVES:
         raise InputError(

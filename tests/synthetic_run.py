@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -133,7 +134,7 @@ def write_run(directory: Path, designs: int = 14, seed: int = 0, name: str = "qu
     return directory
 
 
-def make_breakdown(row: dict[str, object]) -> Breakdown:
+def make_breakdown(row: Mapping[str, object]) -> Breakdown:
     """Layers, a schedule and a ring of links that agree with a row in cores and in link bytes."""
     layers, clock = [], 0.0
     for weight, name in zip(np.linspace(1.6, 0.5, len(LAYERS)), LAYERS, strict=True):

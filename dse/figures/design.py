@@ -50,7 +50,7 @@ def draw_layers(design: Breakdown) -> Figure:
     right.barh(y, [row.time_s for row in rows], color=[by_core[r.core] for r in rows], height=0.74)
     left.set_yticks(y, [row.name for row in rows])
     left.invert_yaxis()
-    left.set_title(f"Design {design.id}: energy by layer (links and idle power apart)")
+    left.set_title(f"Design {design.id}: energy by layer")
     left.set_xlabel("Energy per inference")
     left.xaxis.set_major_formatter(EngFormatter(unit="J"))
     right.set_title("Time on its core")

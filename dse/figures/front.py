@@ -164,7 +164,7 @@ def draw_rounding(front: Front) -> Figure | None:
     if "validation_accuracy" in front.relaxed:
         before = np.array(front.values("relaxed_validation_accuracy"))
         points = 100 * (np.array(front.values("validation_accuracy")) - before)
-        groups.append(("Accuracy", "final − mean of 16 roundings [points]", {"validation": points}))
+        groups.append(("Accuracy", "final − mean of roundings [points]", {"validation": points}))
     if gaps:
         excess = {words(c): 100 * np.array(front.values(c)) for c in gaps}
         groups.append(("Optimality gaps", "above the polished optimum [%]", excess))
@@ -180,7 +180,7 @@ def draw_rounding(front: Front) -> Figure | None:
                     [i - 0.26, i + 0.26], [np.nanmedian(values)] * 2, color=ACCENT, lw=2, zorder=4
                 )
         axes.axhline(0, color=QUIET, lw=0.9)
-        axes.set_xticks(range(len(columns)), columns, rotation=28, ha="right")
+        axes.set_xticks(range(len(columns)), columns, rotation=90)
         axes.set_xlim(-0.6, len(columns) - 0.4)
         axes.grid(axis="x", visible=False)
         axes.set_title(title)

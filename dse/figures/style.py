@@ -124,8 +124,18 @@ def log_axis(axis: Axis, values: Iterable[float], cost: tuple[str, float, str]) 
 def words(name: str) -> str:
     """A column's or a part's name as a label."""
     if name in COSTS:
-        return COSTS[name][0].removesuffix(" per inference").removesuffix(" [mm²]")
-    fixed = {"mac": "MACs", "dram": "DRAM", "link": "links", "idle": "idle power"}
+        return COSTS[name][0].removesuffix(" [mm²]").split(" per ")[0].split(" of ")[0]
+    fixed = {
+        "mac": "MACs",
+        "dram": "DRAM",
+        "link": "links",
+        "idle": "idle power",
+        "assignment_gap_before": "assignment\nas relaxed",
+        "assignment_gap_after": "assignment\npolished",
+        "hardware_gap": "hardware",
+        "throughput_per_s": "throughput",
+        "cores_used": "cores",
+    }
     return fixed.get(name, name.replace("_", " "))
 
 

@@ -1,0 +1,290 @@
+"""The report of a run: figures as PNG and one self-contained ``report.html``.
+
+Everything is read from the run directory, so the same files give the same bytes: no clock, no
+paths, no random identifiers. What a file says is escaped before it enters the page.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+from collections.abc import Callable, Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from costs import strict_yaml
+from dse import charts, figures
+from dse.breakdown import Breakdown, break_down
+from dse.console import format_seconds
+from dse.front_table import Front, read_front
+from dse.pick import knee_index
+from dse.report_tables import (
+    accuracy_notes,
+    design_card,
+    front_table,
+    gap_table,
+    key_values,
+    table,
+    tiles,
+)
+from dse.rundir import FRONT_FILE, REPORT_FILE, RunDir, write_atomically
+
+Pictures = dict[str, str]  # name of a figure -> its caption
+
+
+def write_report(
+    run_dir: str | Path, *, evaluate: Callable[[Path], Breakdown] = break_down
+) -> list[Path]:
+    """Draw the figures of a finished run and write its ``report.html``.
+
+    Args:
+        run_dir: A run directory with ``front.csv``.
+        evaluate: Gives the costs of a design layer by layer from the design's file.
+
+    Returns:
+        The files written, ``report.html`` first.
+
+    Raises:
+        InputError: The run has no front yet, or one of its files is damaged.
+    """
+    run = RunDir(Path(run_dir))
+    run.require_run()
+    front = read_front(run.path / FRONT_FILE)
+    knee = front.ids[knee_index(front.rows)]
+    shown = {
+        design: evaluate(run.designs / f"{design}.yaml") for design in _worth_showing(front, knee)
+    }
+    metrics = _json_lines(run.path / "metrics.jsonl")
+    run.figures.mkdir(exist_ok=True)
+    drawn = _draw(run.figures, front, knee, shown, metrics)
+    page = _page(run, front, knee, shown, drawn)
+    write_atomically(run.path / REPORT_FILE, page.encode())
+    return [run.path / REPORT_FILE, *(run.figures / f"{name}.png" for name in drawn)]
+
+
+def _worth_showing(front: Front, knee: str) -> list[str]:
+    """The knee, the design with the least traffic and the most accurate one."""
+    accuracy = front.values("validation_accuracy")
+    ends = (
+        min(range(len(front)), key=front.values("io_bytes").__getitem__),
+        max(range(len(front)), key=accuracy.__getitem__),
+    )
+    return list(dict.fromkeys([knee, *(front.ids[i] for i in ends)]))
+
+
+def _draw(
+    folder: Path,
+    front: Front,
+    knee: str,
+    shown: Mapping[str, Breakdown],
+    metrics: Sequence[Mapping[str, object]],
+) -> Pictures:
+    """Draw every figure there are data for, and remove pictures of an earlier front."""
+    cores = shown[knee].cores
+    wanted: dict[str, tuple[Any, str]] = {}
+    for x, y in charts.PAIRS:
+        name = f"front_{_stem(y)}_{_stem(x)}"
+        wanted[name] = figures.draw_front(front, x, y, knee), "The front in two objectives."
+    wanted["choices"] = (
+        figures.draw_choices(front, knee, cores),
+        "What changes along the front: bottleneck widths, the core of each layer, the hardware of "
+        "each core type. Designs stand in order of IO traffic; the chosen one is marked.",
+    )
+    if front.energy_parts:
+        wanted["energy"] = (
+            figures.draw_energy_along_front(front, knee),
+            "Energy per inference by part, absolute and as shares.",
+        )
+    wanted["chip"] = (
+        figures.draw_chip(shown[knee]),
+        "The chosen design on its chip: bytes per inference on each link, and between each core "
+        "and DRAM.",
+    )
+    wanted["schedule"] = (
+        figures.draw_gantt(shown[knee]),
+        "One inference on the chosen design. Reduce and expand layers of active bottlenecks are "
+        "layers like any other.",
+    )
+    for number, (design, breakdown) in enumerate(shown.items()):
+        caption = f"Energy and time of each layer of {design}; links and idle power stand apart."
+        wanted[f"layers_{number}"] = figures.draw_layers(breakdown), caption
+    wanted["rounding"] = (
+        figures.draw_rounding(front),
+        "One point per design; the bar is the median. Costs: the discrete, polished design against "
+        "the extended value that steered the optimizer. Accuracy: same weights, same pictures.",
+    )
+    wanted["training"] = (
+        figures.draw_training(metrics),
+        "What each phase logged. Thin: raw values; thick: moving mean.",
+    )
+    kept = {name: pair for name, pair in wanted.items() if pair[0] is not None}
+    for stale in folder.glob("*.png"):
+        if stale.stem not in kept:
+            stale.unlink()
+    for name, (figure, _) in kept.items():
+        figures.save(figure, folder / f"{name}.png")
+    return {name: caption for name, (_, caption) in kept.items()}
+
+
+def _page(
+    run: RunDir, front: Front, knee: str, shown: Mapping[str, Breakdown], drawn: Pictures
+) -> str:
+    config = strict_yaml.load(run.config_file)
+    config = config if isinstance(config, dict) else {}
+    divs = {f"chart-{_stem(y)}-{_stem(x)}": (x, y) for x, y in charts.PAIRS}
+    template = Template(
+        resources.files("dse").joinpath("report_template.html").read_text(encoding="utf-8")
+    )
+    return template.substitute(
+        title=html.escape(f"{config.get('name', 'A run')}: {len(front)} designs"),
+        lead=_lead(config),
+        tiles=tiles(front, knee),
+        body=_body(run, front, knee, shown, drawn, divs),
+        library=charts.library(),
+        ids=_script_json(list(front.ids)),
+        charts=_script_json(list(divs)),
+        chosen=_script_json(knee),
+        selected_trace=charts.SELECTED_TRACE,
+        points_trace=charts.POINTS_TRACE,
+    )
+
+
+def _body(
+    run: RunDir,
+    front: Front,
+    knee: str,
+    shown: Mapping[str, Breakdown],
+    drawn: Pictures,
+    divs: Mapping[str, tuple[str, str]],
+) -> str:
+    def picture(name: str) -> str:
+        return _picture(run.figures / f"{name}.png", drawn[name]) if name in drawn else ""
+
+    plots = [charts.chart(front, x, y, knee, div) for div, (x, y) in divs.items()]
+    cards = "".join(design_card(front, row, knee) for row in front.rows)
+    others = "".join(picture(f"layers_{number}") for number in range(1, len(shown)))
+    sections = [
+        _section(
+            "The surface",
+            "Every point is a discrete design: integer widths, one core per layer, hardware sizes "
+            "on their grid. Hover for the design, click to select it. Bars are 95 % Wilson "
+            "intervals.",
+            '<div class="grid">'
+            + "".join(f"<div>{plot}</div>" for plot in plots)
+            + f"<div>{cards}</div></div>",
+        ),
+        _section(
+            "All designs",
+            "Costs are exact costs of the discrete design and equal what evaluating its file alone "
+            "gives. IO traffic is link traffic plus DRAM traffic. Click a heading to sort.",
+            front_table(front, knee),
+        ),
+        _section("What changes along the front", "", picture("choices") + picture("energy")),
+        _section(
+            f"The chosen design, {knee}",
+            "The knee: nearest to the best accuracy, traffic and energy of the whole front at "
+            "once, each scaled to its range over the front (costs as logarithms).",
+            picture("chip")
+            + picture("schedule")
+            + picture("layers_0")
+            + _folded("The ends of the front, layer by layer", others),
+        ),
+        _section("How sure the accuracies are", "", accuracy_notes(front, knee)),
+        _section(
+            "What rounding cost, and how near the optimum",
+            "The optimizer is steered by extended costs and rounded widths at random; what is "
+            "reported is the discrete design. The difference is a result, not a claim.",
+            picture("rounding") + gap_table(front),
+        ),
+        _section("Training", "", picture("training") + _timing(run)),
+        _section("To do it again", "", _provenance(run)),
+    ]  # fmt: skip
+    return "\n".join(sections)
+
+
+def _section(title: str, text: str, content: str) -> str:
+    if not content:
+        return ""
+    paragraph = f"<p>{html.escape(text)}</p>" if text else ""
+    return f"<section><h2>{html.escape(title)}</h2>{paragraph}{content}</section>"
+
+
+def _folded(summary: str, content: str) -> str:
+    return f"<details><summary>{summary}</summary>{content}</details>" if content else ""
+
+
+def _picture(path: Path, caption: str) -> str:
+    data = base64.b64encode(path.read_bytes()).decode("ascii")
+    safe = html.escape(caption, quote=True)
+    return (
+        f'<figure><img src="data:image/png;base64,{data}" alt="{safe}">'
+        f"<figcaption>{safe}</figcaption></figure>"
+    )
+
+
+def _lead(config: Mapping[str, Any]) -> str:
+    def name(key: str) -> object:
+        part = config.get(key)
+        return part.get("name") if isinstance(part, dict) else part
+
+    facts = [
+        f"{label} <b>{html.escape(str(name(key)))}</b>"
+        for key, label in (
+            ("network", "network"),
+            ("data", "data"),
+            ("chip", "chip"),
+            ("method", "method"),
+            ("seed", "seed"),
+        )
+        if name(key) is not None
+    ]
+    question = config.get("question")
+    asked = f"{html.escape(str(question))}<br>" if question else ""
+    return asked + " · ".join(facts)
+
+
+def _timing(run: RunDir) -> str:
+    """How long each phase took in the process that finished it."""
+    spent: dict[str, float] = {}
+    for record in _json_lines(run.path / "timing.jsonl"):
+        seconds = record.get("seconds")
+        if record.get("event", "done") == "done" and isinstance(seconds, int | float):
+            phase = str(record.get("phase"))
+            spent[phase] = spent.get(phase, 0.0) + seconds
+    if not spent:
+        return ""
+    rows = [[phase, format_seconds(seconds)] for phase, seconds in spent.items()]
+    rows.append(["all phases", format_seconds(sum(spent.values()))])
+    return "<h3>Time</h3>" + table(["Phase", "Wall clock [min:s]"], rows)
+
+
+def _provenance(run: RunDir) -> str:
+    environment = {}
+    if run.environment_file.is_file():
+        environment = json.loads(run.environment_file.read_text(encoding="utf-8"))
+    config = html.escape(run.config_file.read_text(encoding="utf-8"))
+    return key_values(environment) + _folded("The resolved configuration", f"<pre>{config}</pre>")
+
+
+def _json_lines(path: Path) -> list[dict[str, object]]:
+    """The records of a growing file; a last line cut short by a crash is left out."""
+    if not path.is_file():
+        return []
+    records = []
+    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+        if line.endswith("\n"):
+            records.append(json.loads(line))
+    return records
+
+
+def _script_json(value: object) -> str:
+    """JSON that cannot end the script element it stands in."""
+    text = json.dumps(value)
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _stem(column: str) -> str:
+    return {"validation_accuracy": "accuracy", "io_bytes": "io", "energy_pj": "energy"}[column]
