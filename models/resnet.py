@@ -76,7 +76,7 @@ def _imagenet(spec: ResNetSpec) -> ResNetSpec:
 
 
 SPECS: dict[str, ResNetSpec] = {
-    "digits_resnet": ResNetSpec((Stage(1, 16), Stage(2, 32, 2), Stage(1, 64, 2))),
+    "digits_resnet": ResNetSpec((Stage(1, 16), Stage(2, 32, 2), Stage(1, 48, 2))),
     **{f"cifar_resnet{depth}": _cifar(depth) for depth in (8, 14, 20, 32, 44, 56, 110)},
     "resnet18": _wide((2, 2, 2, 2), "basic"),
     "resnet34": _wide((3, 4, 6, 3), "basic"),
@@ -175,17 +175,19 @@ def _block(
     else:  # the stride sits in the 3x3 layer, as in the networks commonly published
         wide = BOTTLENECK_EXPANSION * channels
         layers = [(channels, 1, 1), (channels, 3, stride), (wide, 1, 1)]
+    last, outputs = f"{path}.conv{len(layers)}", layers[-1][0]
+    # the shortcut runs first, so that the addition is fused into the block's last layer
+    if stride == 1 and x.shape[2] == outputs:
+        skip = x
+    elif spec.shortcut == "projection":
+        skip = g.conv(f"{path}.shortcut", x, outputs, 1, stride)
+        skip = g.norm(f"{path}.shortcut_norm", skip)
+    else:
+        skip = g.subsample(f"{path}.shortcut", x, outputs, stride, last)
     y = x
     for i, (width, kernel, step) in enumerate(layers, start=1):
         y = _conv_norm(g, path, str(i), y, width, kernel, step)
         if i < len(layers):
             y = g.boundary(f"{path}.mid{i}", g.relu(f"{path}.relu{i}", y), inner=True)
-    if stride == 1 and x.shape[2] == y.shape[2]:
-        skip = x
-    elif spec.shortcut == "projection":
-        skip = g.conv(f"{path}.shortcut", x, y.shape[2], 1, stride)
-        skip = g.norm(f"{path}.shortcut_norm", skip)
-    else:
-        skip = g.subsample(f"{path}.shortcut", x, y.shape[2], stride, y.layer)
     y = g.relu(f"{path}.relu", g.add(f"{path}.add", y, skip))
     return g.boundary(f"{path}.out", y)

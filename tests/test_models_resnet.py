@@ -7,6 +7,7 @@ from costs.errors import InputError
 from models.architecture import Node
 from models.functional import Functional, count_parameters
 from models.resnet import SPECS, ResNetSpec, Stage, resnet_architecture
+from models.trace import workload_of
 
 CIFAR, IMAGENET = (32, 32, 3), (224, 224, 3)
 
@@ -54,6 +55,10 @@ def test_cifar_resnets_have_the_sizes_of_he_et_al_table_6(depth: int, millions: 
     assert count == convs + norms + 64 * 10 + 10
 
 
+def test_digits_network_has_its_documented_size():
+    assert _count(_functional("digits_resnet", (8, 8, 1), 10)) == 74_810
+
+
 def test_projection_shortcuts_add_their_weights():
     spec = ResNetSpec(SPECS["cifar_resnet20"].stages)
     extra = _count(_functional(spec, CIFAR, 10)) - _count(_functional("cifar_resnet20", CIFAR, 10))
@@ -89,12 +94,12 @@ DIGITS = _functional("digits_resnet", (8, 8, 1), 10, bottlenecks="blocks")
 DIGITS_EDGES = [
     ("stem.out", "stage1.block0.conv1"),
     ("stem.out", "stage1.block0.conv2"),
-    ("stage1.block0.out", "stage2.block0.conv1"),
     ("stage1.block0.out", "stage2.block0.shortcut"),
+    ("stage1.block0.out", "stage2.block0.conv1"),
     ("stage2.block0.out", "stage2.block1.conv1"),
     ("stage2.block0.out", "stage2.block1.conv2"),
-    ("stage2.block1.out", "stage3.block0.conv1"),
     ("stage2.block1.out", "stage3.block0.shortcut"),
+    ("stage2.block1.out", "stage3.block0.conv1"),
     ("stage3.block0.out", "pool"),
 ]
 
@@ -116,6 +121,31 @@ def test_every_consumer_of_a_boundary_is_an_edge():
         (32, 4, 4),
         (48, 2, 2),
     ]
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        SPECS["digits_resnet"],
+        SPECS["cifar_resnet8"],
+        ResNetSpec((Stage(2, 2, 2),), stem=4, imagenet_stem=True, block="bottleneck"),
+    ],
+)
+def test_boundaries_and_edges_are_those_the_traced_workload_has(spec: ResNetSpec):
+    net = _functional(spec, (16, 16, 2), 5, bottlenecks="all").abstract
+    workload = workload_of(net, (16, 16, 2))
+    names = [layer.name for layer in workload.layers]
+    traced = {
+        tensor.boundary: (names[tensor.producer], {names[i] for i in tensor.consumers})
+        for tensor in workload.tensors
+        if tensor.boundary
+    }
+    for index, boundary in enumerate(net.boundaries):
+        consumers = {edge.consumer for edge in net.edges if edge.boundary == index}
+        assert traced[boundary.name] == (boundary.producer, consumers)
+    assert len(traced) == len(net.boundaries)
+    convs = {node.name for node in net.architecture.nodes if node.op in ("conv", "linear")}
+    assert convs <= set(names)
 
 
 def test_boundaries_by_name_and_all():
