@@ -13,7 +13,7 @@ import numpy as np
 
 from costs.digits import calc_last, calc_valid, calc_weights, max_last, prod_last, sum_last
 from costs.encode import Array, CoreArrays, LayerArrays, MappingArrays
-from costs.layer import DIMS, OPERANDS, RELEVANT
+from costs.layer import DIMS
 
 # dimensions that do not index each operand, the inputs' only one filled up to three
 _FREE_DIMS = np.array(
