@@ -15,7 +15,7 @@ import numpy as np
 from costs.assignment import count_contiguous, enumerate_contiguous, solve_contiguous
 from costs.chip_cost import calc_chip_cost
 from costs.problem import Problem
-from dse.config import Objective
+from dse.experiment_spec import Objective
 from dse.objective import COSTS, calc_excess, calc_terms, scalarise
 from dse.predictor import calc_features, predict
 from dse.relaxed import Shape

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from dse.config import Training
 from dse.data import Split
+from dse.experiment_spec import Training
 from models.functional import Functional
 
 Array = jax.Array

@@ -13,8 +13,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from dse.config import Weights
 from dse.context import Context
+from dse.experiment_spec import Weights
 from dse.training import batch_indices, make_optimizer, one_cycle
 
 UNCOMPRESSED_SHARE = 0.1  # of boundaries; log-uniform widths alone hardly ever reach the top

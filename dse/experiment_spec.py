@@ -1,0 +1,259 @@
+"""What the YAML file of an experiment may say.
+
+Each section is one frozen model; a new field needs a type, a default, bounds and one line of
+documentation here and nothing anywhere else. Names of networks, chips, data sets and relaxations
+are checked by whoever owns them (`models`, `costs`, `dse.data`) when the experiment is built.
+Reading files and wording errors is `dse.config`'s.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import annotated_types
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Count = Annotated[int, annotated_types.Interval(ge=1, le=10**9)]
+Positive = Annotated[float, annotated_types.Interval(gt=0.0, le=1e30)]
+Fraction = Annotated[float, annotated_types.Interval(ge=0.0, le=1.0)]
+Temperatures = Annotated[list[Positive], Field(min_length=2, max_length=2)]
+Scalar = bool | int | float | str
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")]
+
+
+class Section(BaseModel):
+    """A part of the configuration: unknown keys are errors, nothing changes after loading."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+
+class Data(Section):
+    """Which pictures."""
+
+    name: str = "digits"
+    """Data set by name."""
+    folder: str | None = None
+    """Where it stands, for data sets that do not come with a package."""
+
+
+class Network(Section):
+    """Which network, and where its bottlenecks stand."""
+
+    name: str
+    """A shipped network."""
+    options: dict[str, Scalar | list[Scalar]] = {}
+    """What the network's own description takes, such as `channels` or `blocks`."""
+    bottlenecks: list[str] | Literal["all"] = "all"
+    """Boundaries that may be narrowed, by name."""
+    largest_width: Count | None = None
+    """Largest width [channels]; none: each boundary's own channels."""
+    bits: Annotated[int, annotated_types.Interval(ge=2, le=16)] = 8
+    """Bits of an activation that crosses between cores."""
+    relaxation: str = "stochastic"
+    """Relaxation of the widths."""
+
+
+class Hardware(Section):
+    """What of the chip may change."""
+
+    mode: Literal["per_design", "fixed"] = "per_design"
+    """`per_design`: arrays and buffers chosen with each design; `fixed`: the chip as described."""
+    area_budget_mm2: Positive | None = None
+    """Largest area of a design [mm2]."""
+
+
+class Training(Section):
+    """How the network's weights are trained, in every method."""
+
+    batch: Count = 128
+    """Pictures per step."""
+    learning_rate: Positive = 3e-3
+    """Peak learning rate of the one-cycle schedule."""
+    weight_decay: Annotated[float, annotated_types.Interval(ge=0.0, le=10.0)] = 1e-4
+    """Decoupled weight decay."""
+    label_smoothing: Annotated[float, annotated_types.Interval(ge=0.0, le=0.5)] = 0.05
+    """Probability mass spread over all classes."""
+    shift: Annotated[int, annotated_types.Interval(ge=0, le=64)] = 1
+    """Pictures are moved by up to so many pixels."""
+    calibration_pictures: Count = 256
+    """Training pictures on which norms take their statistics for one design."""
+
+
+class Objective(Section):
+    """How task loss and costs become one number."""
+
+    task_scale: Positive = 10.0
+    """Units of log cost that one nat of cross-entropy weighs."""
+    scalarisation: Literal["linear", "tchebycheff"] = "linear"
+    """Weighted sum, or smooth maximum of the weighted terms."""
+    smoothness: Positive = 0.1
+    """Temperature of the smooth maximum."""
+
+
+class Weights(Section):
+    """Phase (a) of the surface: weights that serve every width."""
+
+    steps: Count = 1500
+    """Training steps, one integer design each."""
+    tied_fraction: Fraction = 0.5
+    """Share of the steps whose widths are one common power of each boundary's largest."""
+    minimum_fraction: Fraction = 0.15
+    """Share of the steps overwritten by all widths at their minimum."""
+
+
+class Predictor(Section):
+    """Phase (b): accuracy from widths, fitted on designs measured on validation pictures."""
+
+    designs: Annotated[int, annotated_types.Interval(ge=16, le=10**6)] = 256
+    """Designs measured."""
+    held_out: Annotated[float, annotated_types.Interval(ge=0.05, le=0.5)] = 0.2
+    """Share of them kept for the rank correlation."""
+
+
+class Policy(Section):
+    """Phase (c): preference to design."""
+
+    steps: Count = 1500
+    """Training steps."""
+    batch: Count = 16
+    """Preferences per step."""
+    terms: list[Literal["io_bytes", "energy", "latency", "area"]] = ["io_bytes", "energy"]
+    """Costs that preferences weigh, beside the task loss."""
+    learning_rate: Positive = 3e-3
+    """Peak learning rate."""
+    hidden: Count = 64
+    """Units of each hidden layer."""
+    temperature: Temperatures = [1.0, 0.2]
+    """Temperature of the softmax over cores at the first and the last step."""
+
+
+class Selection(Section):
+    """Phase (d), first half: candidates, local search, exact assignment, choice on validation."""
+
+    candidates: Count = 64
+    """Preferences for which the policy proposes a design."""
+    designs: Annotated[int, annotated_types.Interval(ge=1, le=1000)] = 16
+    """Designs of the front."""
+
+
+class Finetune(Section):
+    """Phase (d), second half: a short training of each chosen design."""
+
+    steps: Annotated[int, annotated_types.Interval(ge=0, le=10**9)] = 60
+    """Steps per design; 0: none."""
+    learning_rate: Positive = 1e-3
+    """Peak learning rate."""
+
+
+class Surface(Section):
+    """`method: surface`: all preferences in one run."""
+
+    weights: Weights = Weights()
+    """Phase (a)."""
+    predictor: Predictor = Predictor()
+    """Phase (b)."""
+    policy: Policy = Policy()
+    """Phase (c)."""
+    selection: Selection = Selection()
+    """Phase (d), first half."""
+    finetune: Finetune = Finetune()
+    """Phase (d), second half."""
+
+
+class Preference(Section):
+    """Weights of the log costs; the task loss has what is left to one."""
+
+    io_bytes: Fraction = 0.0
+    """Weight of the traffic."""
+    energy: Fraction = 0.0
+    """Weight of the energy."""
+    latency: Fraction = 0.0
+    """Weight of the latency."""
+    area: Fraction = 0.0
+    """Weight of the area."""
+
+    @model_validator(mode="after")
+    def _leave_room_for_the_task(self) -> Preference:
+        if self.io_bytes + self.energy + self.latency + self.area >= 1.0:
+            raise ValueError("the weights must sum to less than 1: the task loss has the rest")
+        return self
+
+
+class Budget(Section):
+    """Hard limits of one design."""
+
+    io_bytes: Positive | None = None
+    """Bytes over links and DRAM per inference."""
+    energy: Positive | None = None
+    """Energy per inference [pJ]."""
+    latency: Positive | None = None
+    """Latency of one input [s]."""
+    area: Positive | None = None
+    """Area [mm2]."""
+
+
+class Joint(Section):
+    """`method: joint`: weights, widths, assignment and hardware by one backward pass."""
+
+    preference: Preference = Preference(io_bytes=0.2, energy=0.2)
+    """What the costs weigh."""
+    budget: Budget = Budget()
+    """What the costs may not exceed."""
+    steps: Count = 1500
+    """Training steps."""
+    design_learning_rate: Positive = 3e-2
+    """Learning rate of widths, assignment and hardware."""
+    freeze_widths: Fraction = 0.6
+    """Share of the steps after which widths are frozen."""
+    freeze_assignment: Fraction = 0.8
+    """Share of the steps after which the assignment is frozen."""
+    temperature: Temperatures = [1.0, 0.2]
+    """Temperature of the softmax over cores at the first and the last step."""
+
+
+class Checkpoint(Section):
+    """When the state is saved."""
+
+    every_s: Annotated[float, annotated_types.Interval(ge=0.0, le=1e6)] = 10.0
+    """Seconds between two checkpoints of a running phase [s]."""
+    keep: Annotated[int, annotated_types.Interval(ge=2, le=100)] = 3
+    """Checkpoints of running phases that are kept."""
+
+
+class Experiment(Section):
+    """One experiment."""
+
+    name: Name
+    """What the run directory is called."""
+    question: str = ""
+    """What the experiment is to answer."""
+    expected: str = ""
+    """What is expected to come out, in how long, on which device."""
+    seed: Annotated[int, annotated_types.Interval(ge=0, le=2**31 - 1)] = 0
+    """Everything random derives from it and the step index."""
+    method: Literal["surface", "joint"] = "surface"
+    """All preferences in one run, or one preference or budget."""
+    data: Data = Data()
+    """Which pictures."""
+    network: Network
+    """Which network."""
+    chip: str
+    """A shipped chip by name, or the path of a YAML file."""
+    hardware: Hardware = Hardware()
+    """What of the chip may change."""
+    mapping_objective: Literal["energy", "latency", "edp"] = "energy"
+    """What the best mapping of a layer is best in."""
+    training: Training = Training()
+    """How weights are trained."""
+    objective: Objective = Objective()
+    """How task loss and costs become one number."""
+    surface: Surface = Surface()
+    """Options of `method: surface`."""
+    joint: Joint = Joint()
+    """Options of `method: joint`."""
+    log_every: Count = 10
+    """Steps between two lines of metrics.jsonl."""
+    checkpoint: Checkpoint = Checkpoint()
+    """When the state is saved."""
