@@ -16,14 +16,13 @@ import numpy as np
 from costs.conventions import Conventions
 from costs.digits import sum_last
 from costs.encode import Array, CoreArrays, LayerArrays, MappingArrays
+from costs.halo import calc_carries, calc_shared_by_advance
 from costs.layer import DIMS, OPERANDS
 from costs.tiles import Tiles
 from costs.window import (
     Lines,
     calc_box_sums,
-    calc_carries,
     calc_real_sums,
-    calc_shared_by_advance,
     calc_shared_by_loop,
     number_tiles,
 )

@@ -13,13 +13,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from costs.digits import calc_valid, max_last, prod_last, sum_last
+from costs.digits import sum_last
 from costs.encode import WINDOW, Array, LayerArrays, MappingArrays
 from costs.layer import DIMS, OPERANDS
 from costs.tiles import Tiles
 
-_INPUT = OPERANDS.index("I")
-_PAIRS = tuple((DIMS.index(out), DIMS.index(kernel)) for out, kernel in WINDOW)
+INPUT = OPERANDS.index("I")
+"""Index of the inputs among the operands."""
+
+PAIRS = tuple((DIMS.index(out), DIMS.index(kernel)) for out, kernel in WINDOW)
+"""Dimensions (output, kernel) of the window along height, then width."""
 
 
 class Lines(NamedTuple):
@@ -49,7 +52,7 @@ def calc_box_sums(layer: LayerArrays, tiles: Tiles, xp: ModuleType) -> tuple[Arr
         the same of the kernel dimension [words].
     """
     sums = []
-    for axis, (out, kernel) in enumerate(_PAIRS):
+    for axis, (out, kernel) in enumerate(PAIRS):
         stride, dilation = layer.stride[..., axis, None, None, None], layer.dilation[..., axis]
         words_p, number_p = (part[..., :, None] for part in _split(tiles, out, xp))
         words_r, number_r = (part[..., None, :] for part in _split(tiles, kernel, xp))
@@ -78,121 +81,6 @@ def calc_real_sums(
         total = xp.stack([sum_last(sum_last(part)) for part in parts], axis=-1)
         sums.append(total.reshape((*total.shape[:-1], 2, 2)))
     return sums[0], sums[1]
-
-
-def calc_carries(layer: LayerArrays, mapping: MappingArrays, tiles: Tiles, xp: ModuleType) -> Array:
-    """Whether the "timeloop" halo keeps the overlap of input tiles as a loop advances (eq. 9).
-
-    Timeloop keeps it while the tile goes on moving by the same vector as in the step before, and
-    takes a loop to be in its second iteration when the loop outside it advances. The innermost
-    loop always goes on. Others do where their vector, less those of all loops inside them, is the
-    innermost's; with imperfect factors along the window they are taken not to. [..., c, i] boolean.
-    """
-    number = np.arange(mapping.loop_dim.shape[-2], dtype=np.float64)[None, :] + 1
-    innermost = max_last(tiles.depth[..., _INPUT, :, :], xp)[..., None]
-    is_innermost = number == innermost
-    same = number > 0
-    ahead = [_advances(mapping, tiles, d, xp)[0] for d in range(len(DIMS))]
-    vector = [ahead[DIMS.index(dim)] for dim in "GNC"]
-    for axis, (out, kernel) in enumerate(_PAIRS):
-        stride, dilation = (
-            layer.stride[..., axis, None, None],
-            layer.dilation[..., axis, None, None],
-        )
-        vector.append(stride * ahead[out] + dilation * ahead[kernel])
-    for moved in vector:
-        usual = sum_last(xp.where(is_innermost, moved, 0.0))
-        same = same & (moved == usual[..., None])
-    perfect = prod_last(mapping.factor) == layer.bounds
-    carries = number < 0
-    for pair in _PAIRS:
-        along = (mapping.loop_dim[..., pair[0]] | mapping.loop_dim[..., pair[1]])[..., None, :]
-        whole = (perfect[..., pair[0]] & perfect[..., pair[1]])[..., None, None]
-        carries = carries | along & (is_innermost | whole & same & (number < innermost))
-    return carries
-
-
-def calc_shared_by_advance(
-    layer: LayerArrays, mapping: MappingArrays, tiles: Tiles, xp: ModuleType
-) -> Array:
-    """Rows times columns that input tiles keep as each loop advances, padding included (eq. 9).
-
-    To be used where `calc_carries` holds: for the innermost loop, and for others of perfect
-    factors, with loops inside them taken to be in their second iteration.
-    [..., c, i] words of one input plane.
-    """
-    depth = tiles.depth[..., _INPUT, :, :]
-    innermost = max_last(depth, xp)
-    totals = [_total(part) for part in calc_box_sums(layer, tiles, xp)]
-    number = np.arange(mapping.loop_dim.shape[-2], dtype=np.float64)[None, :] + 1
-    shared = xp.zeros_like(depth[..., :1]) + xp.zeros_like(number)
-    for axis, (out, kernel) in enumerate(_PAIRS):
-        stride, dilation = layer.stride[..., axis, None], layer.dilation[..., axis, None]
-        steps = {out: stride, kernel: dilation}
-        length, moved, starts = 1.0, 0.0, 1.0
-        for d, step in steps.items():
-            length = length + step * (tiles.extent[..., _INPUT, :, d] - 1)
-            ahead, often = _advances(mapping, tiles, d, xp)
-            moved = moved + step[..., None] * ahead
-            starts = starts * often
-        kept = xp.maximum(length[..., None] - xp.abs(moved), 0.0) * starts
-        for d, other in ((out, kernel), (kernel, out)):
-            clipped = _kept_innermost(mapping, tiles, d, other, innermost, steps, xp)
-            at = (number == innermost[..., None]) & mapping.loop_dim[..., None, :, d]
-            kept = xp.where(at, clipped[..., None], kept)
-        along = (mapping.loop_dim[..., out] | mapping.loop_dim[..., kernel])[..., None, :]
-        shared = xp.where(along, kept * totals[1 - axis][..., None], shared)
-    return shared
-
-
-def _advances(mapping: MappingArrays, tiles: Tiles, d: int, xp: ModuleType) -> tuple[Array, Array]:
-    """Indices of dimension d by which the tile moves as each loop advances, and how often it does.
-
-    Of perfect factors; loops inside the advancing one go from their second iteration to the first.
-    """
-    loops = np.arange(mapping.loop_dim.shape[-2], dtype=np.float64)[None, :]
-    moved = xp.zeros_like(loops)
-    often = tiles.all_tiles[..., _INPUT, :, d, None] + xp.zeros_like(loops)
-    for m in range(mapping.factor.shape[-1]):
-        factor = mapping.factor[..., None, d, m, None]
-        order = mapping.order[..., None, d, m, None]
-        running = tiles.running[..., _INPUT, :, d, m, None] & (factor > 1)
-        step = xp.where(running, tiles.weight[..., None, d, m, None], 0.0)
-        moved = moved + xp.where(order == loops, step, 0.0)
-        moved = moved - xp.where(order > loops, step, 0.0)
-        often = often * xp.where(running & (order == loops), (factor - 1) / factor, 1.0)
-        often = often * xp.where(running & (order > loops), 1 / factor, 1.0)
-    return moved, often
-
-
-def _kept_innermost(
-    mapping: MappingArrays,
-    tiles: Tiles,
-    d: int,
-    other: int,
-    innermost: Array,
-    steps: dict[int, Array],
-    xp: ModuleType,
-) -> Array:
-    """Rows (or columns) kept as the innermost loop, one of dimension d, advances. [..., c].
-
-    Exact with clipped tiles too: a tile starts at or before the end of the full one before it, so
-    that they share as much whether or not it is clipped.
-    """
-    factor, weight = mapping.factor[..., None, d, :], tiles.weight[..., None, d, :]
-    loop = tiles.running[..., _INPUT, :, d, :]
-    loop = loop & (mapping.order[..., None, d, :] + 1 == innermost[..., None])
-    bound = tiles.all_words[..., _INPUT, :, d]
-    outside = tiles.outside[..., _INPUT, :, d, :]
-    starts = calc_valid(factor, weight, outside & ~loop, bound, xp)
-    moves = tiles.all_tiles[..., _INPUT, :, d] - starts
-    shift = sum_last(xp.where(loop, weight, 0.0))
-    base = steps[d] * (tiles.extent[..., _INPUT, :, d] - 1 - shift) + 1
-    full = tiles.extent[..., _INPUT, :, other]
-    number = tiles.all_tiles[..., _INPUT, :, other]
-    part = tiles.all_words[..., _INPUT, :, other] - (number - 1) * full
-    kept = (number - 1) * xp.maximum(base + steps[other] * (full - 1), 0.0)
-    return moves * (kept + xp.maximum(base + steps[other] * (part - 1), 0.0))
 
 
 def calc_shared_by_loop(
@@ -240,13 +128,13 @@ def number_tiles(
         xp: array namespace.
     """
     d = DIMS.index(dim)
-    extent = tiles.extent[..., _INPUT, :, d, None]
-    bound = tiles.all_words[..., _INPUT, :, d, None]
+    extent = tiles.extent[..., INPUT, :, d, None]
+    bound = tiles.all_words[..., INPUT, :, d, None]
     number = xp.asarray(np.arange(most, dtype=np.float64)) + xp.zeros_like(extent)
     digits = []
     for m in range(mapping.factor.shape[-1]):
         factor = mapping.factor[..., None, d, m, None]
-        running = tiles.running[..., _INPUT, :, d, m, None]
+        running = tiles.running[..., INPUT, :, d, m, None]
         weight = tiles.weight[..., None, d, m, None] / extent
         value = xp.floor((number + 0.5) / weight)
         value = value - factor * xp.floor((value + 0.5) / factor)
@@ -255,7 +143,7 @@ def number_tiles(
                 value=xp.where(running, value, 0.0),
                 loop=xp.where(running, mapping.order[..., None, d, m, None], -1.0),
                 end=factor - 1,
-                last=tiles.last_digit[..., _INPUT, :, d, m, None],
+                last=tiles.last_digit[..., INPUT, :, d, m, None],
                 weight=weight,
             )
         )
@@ -317,13 +205,9 @@ def _split(tiles: Tiles, d: int, xp: ModuleType) -> tuple[Array, Array]:
         (tiles.all_words, tiles.last_words),
         (tiles.all_tiles, tiles.last_tiles),
     ):
-        at_last = last[..., _INPUT, :, d]
-        parts.append(xp.stack([every[..., _INPUT, :, d] - at_last, at_last], axis=-1))
+        at_last = last[..., INPUT, :, d]
+        parts.append(xp.stack([every[..., INPUT, :, d] - at_last, at_last], axis=-1))
     return parts[0], parts[1]
-
-
-def _total(sums: Array) -> Array:
-    return sums[..., 0, 0] + sums[..., 0, 1] + sums[..., 1, 0] + sums[..., 1, 1]
 
 
 def _outer(left: Array, right: Array) -> Array:
