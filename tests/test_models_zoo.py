@@ -13,6 +13,7 @@ import pytest
 from flax import nnx
 
 from costs.errors import InputError
+from models.load_workload import load_workload
 from models.mobilenet_v2 import calc_channels
 from models.registry import (
     NETWORKS,
@@ -71,15 +72,20 @@ def _cifar_resnet(depth):
     return _conv(32, 3, 3, 16) + stages + 640
 
 
-def _resnet18(size, stem, classes):
+def _resnet(size, stem, classes, blocks=(2, 2, 2, 2), bottleneck=False):
     total, channels = stem, 64
-    for out in (64, 128, 256, 512):
-        if out != channels:
-            size //= 2
-            total += _conv(size, 1, channels, out)
-        total += _conv(size, 3, channels, out) + 3 * _conv(size, 3, out, out)
-        channels = out
-    return total + 512 * classes
+    for number, (count, inner) in enumerate(zip(blocks, (64, 128, 256, 512), strict=True)):
+        out = 4 * inner if bottleneck else inner
+        for index in range(count):
+            before, size = size, size // 2 if number and not index else size
+            total += 0 if channels == out else _conv(size, 1, channels, out)
+            if bottleneck:
+                total += _conv(before, 1, channels, inner) + _conv(size, 3, inner, inner)
+                total += _conv(size, 1, inner, out)
+            else:
+                total += _conv(size, 3, channels, out) + _conv(size, 3, out, out)
+            channels = out
+    return total + channels * classes
 
 
 def _vgg16(size, classifier):
@@ -146,13 +152,22 @@ def _mobilenet_v3(rows, last, hidden):
     return total + _conv(7, 1, channels, last) + last * hidden + hidden * 1000
 
 
+DEEP = (3, 4, 6, 3)
+DIGITS_RESNET = _conv(8, 3, 1, 16) + 2 * _conv(8, 3, 16, 16) + 48 * 10
+DIGITS_RESNET += _conv(4, 1, 16, 32) + _conv(4, 3, 16, 32) + 3 * _conv(4, 3, 32, 32)
+DIGITS_RESNET += _conv(2, 1, 32, 48) + _conv(2, 3, 32, 48) + _conv(2, 3, 48, 48)
+
 MACS = {
     "mlp": 784 * 300 + 300 * 100 + 100 * 10,
     "small_cnn": 28**2 * 9 * 32 + 14**2 * 9 * 32 * 64 + 3136 * 256 + 2560,
-    "digits_resnet": None,  # this project's own: test_models_resnet
+    "digits_resnet": DIGITS_RESNET,
     **{f"cifar_resnet{d}": _cifar_resnet(d) for d in (8, 14, 20, 32, 44, 56, 110)},
-    "resnet18": _resnet18(32, _conv(32, 3, 3, 64), 10),
-    "resnet18_imagenet": _resnet18(56, _conv(112, 7, 3, 64), 1000),
+    "resnet18": _resnet(32, _conv(32, 3, 3, 64), 10),
+    "resnet34": _resnet(32, _conv(32, 3, 3, 64), 10, DEEP),
+    "resnet50": _resnet(32, _conv(32, 3, 3, 64), 10, DEEP, bottleneck=True),
+    "resnet18_imagenet": _resnet(56, _conv(112, 7, 3, 64), 1000),
+    "resnet34_imagenet": _resnet(56, _conv(112, 7, 3, 64), 1000, DEEP),
+    "resnet50_imagenet": _resnet(56, _conv(112, 7, 3, 64), 1000, DEEP, bottleneck=True),
     "vgg16": _vgg16(224, 25088 * 4096 + 4096 * 4096 + 4096 * 1000),
     "vgg16_cifar": _vgg16(32, 5120),
     "densenet121": _densenet121(32, _conv(32, 3, 3, 64), 10),
@@ -181,7 +196,7 @@ def _workload(name, batch=1):
     return workload_of(_network(name), shape, batch=batch)
 
 
-@pytest.mark.parametrize("name", [name for name, macs in MACS.items() if macs])
+@pytest.mark.parametrize("name", NETWORKS)
 def test_macs_are_those_counted_by_hand(name):
     assert _workload(name).macs == MACS[name]
 
@@ -345,3 +360,19 @@ def test_examples_of_the_guide_print_what_it_says(tmp_path, monkeypatch, capsys)
             assert capsys.readouterr().out == printed
             checked += 1
     assert checked == 2
+
+
+def test_workloads_are_loaded_by_name(tmp_path):
+    loaded = load_workload("mlp", batch=2, weight_bits=4, hidden=(5,))
+    assert [layer.K for layer in loaded.layers] == [5, 10]
+    assert (loaded.name, loaded.batch, loaded.weight_bytes) == ("mlp", 2, (1960.0, 25.0))
+    file = tmp_path / "my_file.py"
+    file.write_text(OWN)
+    own = load_workload(f"{file}:MyNet", input_shape=(8, 8, 3), classes=4, pooling="fused")
+    assert [layer.name for layer in own.layers] == ["conv", "head"]
+    with pytest.raises(InputError, match="input_shape: is not known"):
+        load_workload(f"{file}:MyNet", classes=4)
+    with pytest.raises(InputError, match="no such file"):
+        load_workload(f"{tmp_path}/net.onnx")
+    with pytest.raises(InputError, match="classes: an ONNX file has no options"):
+        load_workload("net.onnx", classes=4)
