@@ -224,7 +224,9 @@ def calc_bounds_table(
         name="total",
         macs=sum(row.macs for row in rows),
         compulsory_bytes=sum(row.compulsory_bytes for row in rows),
-        formula_bytes=tuple(sum(r.formula_bytes[i] for r in rows) for i in range(len(onchip_bytes))),
+        formula_bytes=tuple(
+            sum(r.formula_bytes[i] for r in rows) for i in range(len(onchip_bytes))
+        ),
         tiled_bytes=tuple(sum(r.tiled_bytes[i] for r in rows) for i in range(len(onchip_bytes))),
         blocks=(None,) * len(onchip_bytes),
     )

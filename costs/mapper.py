@@ -1,0 +1,331 @@
+"""The best mapping of a layer on a core, exact over integer tilings, loop orders and positions.
+
+`costs.search` leaves the few mappings one of which is best; here they are written out, evaluated
+by the cost model itself, and compared. Every number reported is that evaluation's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping as Dict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+
+from costs.bounds import calc_compulsory_words
+from costs.conventions import TIMELOOP, Conventions
+from costs.core import Core
+from costs.counts import calc_counts
+from costs.digits import sum_last
+from costs.encode import (
+    CoreArrays,
+    LayerArrays,
+    MappingArrays,
+    encode_core,
+    encode_layer,
+    encode_mapping,
+)
+from costs.energy import calc_energy_pj, calc_mac_energy_pj, calc_traffic
+from costs.errors import InputError
+from costs.evaluate import Cost, calc_fits, calc_footprint_bytes, evaluate, window_limits
+from costs.latency import calc_cycles
+from costs.layer import OPERANDS, RELEVANT, Layer
+from costs.mapping import Mapping
+from costs.orders import Order, Structure, list_orders
+from costs.parts import DIM_NUMBER, Line, Part
+from costs.search import Candidates, find_candidates
+from costs.tiles import calc_tiles
+
+Objective = Literal["energy", "latency", "edp"]
+
+
+@dataclass(frozen=True)
+class Solutions:
+    """The best mappings of one layer on several cores of one structure.
+
+    Attributes:
+        mappings: the candidates that remained, written out.
+        best: `(points,)` index of the best mapping of each core; -1 where nothing fits.
+        energy_pj: `(points, levels, operands)` dynamic energy [pJ].
+        mac_energy_pj: `(points,)` [pJ].
+        total_energy_pj: `(points,)` sum of both, outermost level first [pJ].
+        cycles: `(points,)` [cycles].
+        read_bytes, write_bytes: `(points, levels, operands)` traffic of each level [bytes].
+        candidates: the search's own account.
+    """
+
+    mappings: tuple[Mapping, ...]
+    best: np.ndarray
+    energy_pj: np.ndarray
+    mac_energy_pj: np.ndarray
+    total_energy_pj: np.ndarray
+    cycles: np.ndarray
+    read_bytes: np.ndarray
+    write_bytes: np.ndarray
+    candidates: Candidates
+
+
+def check_objective(objective: str) -> None:
+    """Raises InputError unless the objective is one of `Objective`."""
+    if objective not in get_args(Objective):
+        raise InputError(key="objective", value=objective, allowed=get_args(Objective))
+
+
+def write_mapping(
+    layer: Layer, structure: Structure, order: Order, part: Part, row: int, sizes: Dict[str, int]
+) -> Mapping:
+    """The mapping that a row of the search stands for.
+
+    Inside a stretch of loops those that do not index the operand stored next stand outside, and
+    the loop that keeps an input tile's overlap stands last.
+
+    Args:
+        layer: the layer.
+        structure: the kind of core.
+        order: the order the row belongs to.
+        part: the rows.
+        row: which one.
+        sizes: largest PEs along each axis in the search.
+    """
+    factors = {}
+    for dim, choice in zip(part.dims, part.choice[row], strict=True):
+        line = Line(structure, order, dim, layer.bounds[dim], dict(sizes))
+        factors[dim] = dict(zip(line.kept, line.tilings.factors[choice], strict=True))
+    loops: list[tuple[str, int]] = []
+    starts = []
+    spatial: dict[str, list[tuple[str, int]]] = {name: [] for name, *_ in structure.axes}
+    for element, kind in enumerate(order.elements):
+        starts.append(len(loops))
+        here = [(d, int(f[element])) for d, f in factors.items() if f.get(element, 1) > 1]
+        if kind != "t":
+            spatial[kind] += here
+            continue
+        inside = [i for i in order.anchors if _stretch(order, order.depth[i]) == element]
+        last = {int(part.flagged[row, i]) for i in inside if part.flagged[row, i]}
+        relevant = RELEVANT[structure.anchors[inside[0]][0]] if inside else frozenset()
+
+        def place(loop: tuple[str, int], last=last, relevant=relevant) -> int:
+            if DIM_NUMBER[loop[0]] in last:
+                return 2
+            return 1 if loop[0] in relevant else 0
+
+        loops += sorted(here, key=place)
+    starts.append(len(loops))
+    stored: dict[str, dict[str, int]] = {}
+    for number, (operand, level) in enumerate(structure.anchors):
+        stored.setdefault(operand, {})[level] = starts[order.depth[number]]
+    return Mapping(
+        loops=tuple(loops),
+        stored=stored,
+        spatial={name: tuple(part) for name, part in spatial.items() if part},
+    )
+
+
+def _stretch(order: Order, depth: int) -> int:
+    """Element of the stretch of temporal loops directly outside a depth."""
+    return max(i for i in range(depth) if order.elements[i] == "t")
+
+
+def solve(
+    layer: Layer, cores: Sequence[Core], objective: str, conventions: Conventions = TIMELOOP
+) -> Solutions:
+    """The best mapping of a layer on each of several cores that differ in sizes and prices only.
+
+    Args:
+        layer: the layer.
+        cores: cores with the same levels, axes and chains.
+        objective: "energy", "latency" or "edp"; ties go to the lower energy, then to fewer cycles,
+            then to less traffic at the outermost level and in all.
+        conventions: how accesses are counted; not halo "exact".
+    """
+    check_objective(objective)
+    if conventions.halo == "exact":
+        raise InputError(
+            key="conventions.halo", value="exact", allowed="timeloop or whole in a search"
+        )
+    candidates = find_candidates(layer, cores, objective, conventions)
+    structure = Structure.of(layer, cores[0])
+    orders = list_orders(structure)
+    sizes = {
+        axis.name: max(core.axes[number].size for core in cores)
+        for number, axis in enumerate(cores[0].axes)
+    }
+    mappings, extents = [], []
+    for number, part in candidates.rows:
+        for row in range(len(part.values)):
+            mappings.append(write_mapping(layer, structure, orders[number], part, row, sizes))
+            extents.append(part.values[row, structure.first_axis :])
+    levels = len(cores[0].levels)
+    if not mappings:
+        shape = (len(cores), levels, len(OPERANDS))
+        nothing = np.full(len(cores), math.nan)
+        return Solutions(
+            mappings=(),
+            best=np.full(len(cores), -1),
+            energy_pj=np.full(shape, math.nan),
+            mac_energy_pj=nothing,
+            total_energy_pj=nothing,
+            cycles=nothing,
+            read_bytes=np.full(shape, math.nan),
+            write_bytes=np.full(shape, math.nan),
+            candidates=candidates,
+        )
+    return _select(
+        layer, cores, tuple(mappings), np.array(extents), objective, conventions, candidates
+    )
+
+
+def _select(
+    layer: Layer,
+    cores: Sequence[Core],
+    mappings: tuple[Mapping, ...],
+    extents: np.ndarray,
+    objective: str,
+    conventions: Conventions,
+    candidates: Candidates,
+) -> Solutions:
+    """Evaluates all candidates on all cores and picks the best of each."""
+    layer_arrays = encode_layer(layer)
+    encoded = [encode_core(core, layer) for core in cores]
+    core_arrays = CoreArrays(*(np.stack(field)[:, None] for field in zip(*encoded, strict=True)))
+    longest = max(len(mapping.loops) for mapping in mappings)
+    digits = max(len(mapping.loops) + len(cores[0].axes) for mapping in mappings)
+    # counts do not depend on the array's size, only on how much of it a mapping uses
+    sizes = np.array([[axis.size for axis in core.axes] for core in cores])
+    sizes = sizes.reshape(len(cores), len(cores[0].axes))
+    names = [axis.name for axis in cores[0].axes]
+    widest = cores[0].scaled(
+        axes=dict(zip(names, map(int, sizes.max(axis=0, initial=0)), strict=True))
+    )
+    written = [
+        encode_mapping(layer, widest, mapping, loops=longest, digits=digits) for mapping in mappings
+    ]
+    arrays = MappingArrays(*map(np.stack, zip(*written, strict=True)))
+    limits = window_limits([layer])
+    tiles = calc_tiles(layer_arrays, encoded[0], arrays, np)
+    counts = calc_counts(layer_arrays, encoded[0], arrays, tiles, conventions, np, limits)
+    traffic = calc_traffic(layer_arrays, encoded[0], counts, np)
+    footprint = calc_footprint_bytes(layer_arrays, encoded[0], tiles, traffic, np)
+    energy = calc_energy_pj(core_arrays, traffic)
+    cycles = calc_cycles(
+        core_arrays, traffic, tiles.steps, tiles.used[..., :-1], footprint, conventions, np
+    ).total
+    mac = calc_mac_energy_pj(_leading(layer_arrays), core_arrays)
+    total = sum_last(energy.reshape(*energy.shape[:-2], -1)) + mac
+    fits = calc_fits(core_arrays, footprint, conventions, np).all(-1)
+    fits &= (extents[None] <= sizes[:, None]).all(-1)
+    goal = {"energy": total, "latency": cycles, "edp": total * cycles}[objective]
+    moved = sum_last(traffic.read_bits + traffic.write_bits)
+    points = len(cores)
+    best = np.full(points, -1)
+    for point in range(points):
+        able = np.flatnonzero(fits[point])
+        if able.size:
+            keys = (
+                sum_last(moved)[able], moved[able, 0], cycles[point, able], total[point, able],
+                goal[point, able],
+            )  # fmt: skip
+            best[point] = able[np.lexsort(keys)[0]]
+    at = (np.arange(points), best)
+    none = best < 0
+    return Solutions(
+        mappings=mappings,
+        best=best,
+        energy_pj=_blank(energy[at], none),
+        mac_energy_pj=_blank(mac[:, 0], none),
+        total_energy_pj=_blank(total[at], none),
+        cycles=_blank(cycles[at], none),
+        read_bytes=_blank(traffic.read_bits[best] / 8, none),
+        write_bytes=_blank(traffic.write_bits[best] / 8, none),
+        candidates=candidates,
+    )
+
+
+def _leading(arrays: LayerArrays) -> LayerArrays:
+    return LayerArrays(*(np.asarray(field)[None] for field in arrays))
+
+
+def _blank(values: np.ndarray, none: np.ndarray) -> np.ndarray:
+    """Values with not-a-number where there is no mapping."""
+    return np.where(none.reshape(-1, *(1,) * (values.ndim - 1)), math.nan, values)
+
+
+@dataclass(frozen=True)
+class BestMapping:
+    """The best mapping of a layer on a core with its certificate.
+
+    Attributes:
+        mapping: the mapping.
+        cost: what `costs.evaluate.evaluate` says of it.
+        enumerated: mappings the search stands for.
+        pruned: how many partial mappings were dropped, by reason.
+        compared: candidates that were compared by their exact cost.
+        compulsory_bytes: traffic that no mapping undercuts, by operand [bytes].
+    """
+
+    mapping: Mapping
+    cost: Cost
+    enumerated: int
+    pruned: dict[str, int]
+    compared: int
+    compulsory_bytes: dict[str, float]
+
+
+def best_mapping(
+    layer: Layer, core: Core, objective: str = "energy", conventions: Conventions = TIMELOOP
+) -> BestMapping:
+    """The best mapping of a layer on a core.
+
+    Args:
+        layer: the layer.
+        core: the core; `Core.with_homes` says where operands live.
+        objective: "energy", "latency" or "edp".
+        conventions: how accesses are counted.
+
+    Raises:
+        InputError: nothing fits; the message says which operand at which level is too large and
+            by how much.
+    """
+    solutions = solve(layer, [core], objective, conventions)
+    if solutions.best[0] < 0:
+        raise _explain_misfit(layer, core, conventions)
+    mapping = solutions.mappings[solutions.best[0]]
+    words = calc_compulsory_words(layer)
+    return BestMapping(
+        mapping=mapping,
+        cost=evaluate(layer, core, mapping, conventions),
+        enumerated=solutions.candidates.enumerated,
+        pruned={
+            "does not fit": solutions.candidates.unfit,
+            "dominated": solutions.candidates.dominated,
+            "bound above the best": solutions.candidates.bounded,
+        },
+        compared=len(solutions.mappings),
+        compulsory_bytes={t: words[t] * layer.bits(t) / 8 for t in layer.operands},
+    )
+
+
+def _explain_misfit(layer: Layer, core: Core, conventions: Conventions) -> InputError:
+    """The error that names the operands whose smallest tile, one word, is too large."""
+    lines = []
+    for level in core.levels:
+        capacity = level.capacity_bytes
+        held = [
+            t
+            for t in level.operands
+            if t in layer.operands and t not in level.unlimited and core.chain(t)[0] != level.name
+        ]
+        groups = [[t] for t in held] if isinstance(capacity, Dict) else [held]
+        for group in groups:
+            size = sum(layer.bits(t) for t in group) / 8 * conventions.buffering
+            limit = capacity[group[0]] if isinstance(capacity, Dict) else capacity
+            if group and size > limit:
+                lines.append(
+                    f"{'+'.join(group)} at {level.name} needs {size:g} bytes for one word each, "
+                    f"{size - limit:g} more than {limit:g}"
+                )
+    return InputError(
+        key=f"{core.name}.levels", value="; ".join(lines), allowed=f"room for {layer.name}"
+    )

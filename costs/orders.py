@@ -1,0 +1,129 @@
+"""The kinds of mapping a core allows: interleavings of the operands' storage positions.
+
+A `Structure` is what the mappings of a layer on a core depend on besides sizes, energies and
+bandwidths; an `Order` is one interleaving of the storage positions ("anchors") of all operands,
+with temporal loops between them and the array's axes where they stand (`costs.mapping`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from costs.core import Core
+from costs.layer import OPERANDS, Layer
+
+
+@dataclass(frozen=True)
+class Structure:
+    """What the mappings of a core depend on besides sizes, energies and bandwidths.
+
+    Attributes:
+        chains: levels of each operand of the layer, outermost first, by operand.
+        replicated: axes along which each level has instances, by level.
+        axes: name, dimensions, multicast operands and reduction of each axis.
+    """
+
+    chains: tuple[tuple[str, tuple[str, ...]], ...]
+    replicated: tuple[tuple[str, tuple[str, ...]], ...]
+    axes: tuple[tuple[str, tuple[str, ...], tuple[str, ...], bool], ...]
+
+    @classmethod
+    def of(cls, layer: Layer, core: Core) -> Structure:
+        """The structure of a core as this layer sees it."""
+        return cls(
+            chains=tuple((o, core.chain(o)) for o in OPERANDS if o in layer.operands),
+            replicated=tuple((level.name, level.replicated) for level in core.levels),
+            axes=tuple((a.name, a.dims, a.multicast, a.reduction) for a in core.axes),
+        )
+
+    @property
+    def anchors(self) -> tuple[tuple[str, str], ...]:
+        """(operand, level) whose tile has a position to be chosen."""
+        return tuple((o, level) for o, chain in self.chains for level in chain[1:])
+
+    @property
+    def edges(self) -> tuple[tuple[str, str, str], ...]:
+        """(operand, parent level, child level); the child of the innermost level is ""."""
+        return tuple(
+            (o, parent, child)
+            for o, chain in self.chains
+            for parent, child in zip(chain, (*chain[1:], ""), strict=True)
+        )
+
+    @property
+    def holders(self) -> tuple[int, ...]:
+        """Anchors of outputs, in the order of their column of instances."""
+        return tuple(i for i, (o, _) in enumerate(self.anchors) if o == "O")
+
+    @property
+    def first_held(self) -> int:
+        """First column of instances that hold the same output; see `costs.parts`."""
+        return 1 + 2 * len(self.edges)
+
+    @property
+    def first_tile(self) -> int:
+        """First column of tile sizes."""
+        return self.first_held + len(self.holders)
+
+    @property
+    def first_axis(self) -> int:
+        """First column of array extents."""
+        return self.first_tile + len(self.anchors)
+
+    @property
+    def columns(self) -> int:
+        """Number of columns."""
+        return self.first_axis + len(self.axes)
+
+    def replicated_axes(self, level: str) -> tuple[str, ...]:
+        """Axes along which a level has instances; all of them for "", the PEs themselves."""
+        if not level:
+            return tuple(axis[0] for axis in self.axes)
+        return dict(self.replicated)[level]
+
+
+@dataclass(frozen=True)
+class Order:
+    """One interleaving of the operands' storage positions, with the axes where they stand.
+
+    Attributes:
+        anchors: anchor indices, outermost first.
+        elements: per element: "t" or the name of an axis.
+        depth: elements outside each anchor, by anchor index; all elements for the PEs.
+    """
+
+    anchors: tuple[int, ...]
+    elements: tuple[str, ...]
+    depth: tuple[int, ...]
+
+
+@lru_cache(maxsize=64)
+def list_orders(structure: Structure) -> tuple[Order, ...]:
+    """All interleavings of the operands' chains of storage positions."""
+    anchors = structure.anchors
+    chains = [[i for i, (o, _) in enumerate(anchors) if o == name] for name, _ in structure.chains]
+
+    def merge(left: list[list[int]]) -> list[tuple[int, ...]]:
+        if not any(left):
+            return [()]
+        merged = []
+        for number, chain in enumerate(left):
+            if chain:
+                rest = [c[1:] if i == number else c for i, c in enumerate(left)]
+                merged += [(chain[0], *tail) for tail in merge(rest)]
+        return merged
+
+    orders = []
+    for merged in merge(chains):
+        elements, depth, placed = ["t"], [0] * len(anchors), set()
+        for anchor in merged:
+            for name, *_ in structure.axes:
+                if name in structure.replicated_axes(anchors[anchor][1]) and name not in placed:
+                    elements.append(name)
+                    placed.add(name)
+            depth[anchor] = len(elements)
+            elements.append("t")
+        elements += [name for name, *_ in structure.axes if name not in placed]
+        orders.append(Order(merged, tuple(elements), (*depth, len(elements))))
+    return tuple(orders)

@@ -1,0 +1,38 @@
+"""Removal of dominated rows, exact: a row goes only if another is no larger in every column."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def find_nondominated(values: np.ndarray) -> np.ndarray:
+    """Indices of rows without those that another row dominates; of equal rows one is kept.
+
+    Rows are visited in the order of their sums of scaled columns, in which a row comes after
+    those that dominate it; where rounding makes such sums equal a dominated row may be kept.
+
+    Args:
+        values: `(rows, columns)` non-negative, smaller is better in every column.
+
+    Returns:
+        Indices of the rows kept, in rising order.
+    """
+    rows = len(values)
+    if rows <= 1:
+        return np.arange(rows)
+    low, high = values.min(axis=0), values.max(axis=0)
+    varying = np.flatnonzero(low < high)
+    if not varying.size:
+        return np.arange(1)
+    columns = np.ascontiguousarray(values[:, varying].T)
+    scale = (high - low)[varying]
+    order = np.argsort((columns / scale[:, None]).sum(axis=0), kind="stable")
+    columns = columns[:, order]
+    kept = []
+    while order.size:
+        kept.append(order[0])
+        better = columns[0] < columns[0, 0]
+        for column in columns[1:]:
+            better |= column < column[0]
+        order, columns = order[better], columns[:, better]
+    return np.sort(np.array(kept))

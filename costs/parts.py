@@ -1,0 +1,269 @@
+"""Rows of multipliers: what the tilings of some dimensions contribute to every count.
+
+In one `Order` every count of a mapping is a product over the dimensions (the two dimensions of a
+sliding window together), so that rows of different dimensions are joined by multiplying them.
+Columns: steps of the array; for every edge the words seen by the parent and by the children; for
+every anchor of outputs the instances that hold the same output; for every anchor the words of its
+tile in one instance; for every axis the PEs used along it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from costs.candidates import Factors, count_valid, enumerate_factors
+from costs.layer import DIMS, RELEVANT, Layer
+from costs.orders import Order, Structure
+
+DIM_NUMBER = {dim: number + 1 for number, dim in enumerate(DIMS)}
+SIMPLE_DIMS = ("G", "N", "K", "C")
+WINDOWS = (("P", "R", 0), ("Q", "S", 1))
+
+
+class Line:
+    """Tilings of one dimension in one order, with the tile counts the columns need."""
+
+    def __init__(self, structure: Structure, order: Order, dim: str, bound: int, sizes: dict):
+        self.structure, self.order, self.dim, self.bound = structure, order, dim, bound
+        usable = {name for name, dims, *_ in structure.axes if dim in dims}
+        # positions of the order's elements in this dimension's signature
+        self.kept = [i for i, e in enumerate(order.elements) if e == "t" or e in usable]
+        signature = "".join("t" if order.elements[i] == "t" else "x" for i in self.kept)
+        limits = tuple(sizes[order.elements[i]] for i in self.kept if order.elements[i] != "t")
+        self.tilings: Factors = enumerate_factors(bound, signature, limits)
+        self.axis_at = {
+            order.elements[i]: n for n, i in enumerate(self.kept) if order.elements[i] != "t"
+        }
+        self._counts: dict[tuple[bool, ...], np.ndarray] = {}
+
+    def __len__(self) -> int:
+        return len(self.tilings.factors)
+
+    def local(self, depth: int) -> int:
+        """Depth in this dimension's signature of a depth in the order."""
+        return sum(1 for i in self.kept if i < depth)
+
+    def factor(self, axis: str) -> np.ndarray:
+        """Factor on an axis, ones where the dimension cannot stand there."""
+        at = self.axis_at.get(axis)
+        return np.ones(len(self)) if at is None else self.tilings.factors[:, at]
+
+    def _count(self, free: tuple[bool, ...]) -> np.ndarray:
+        if free not in self._counts:
+            self._counts[free] = count_valid(self.tilings, free)
+        return self._counts[free]
+
+    def count(self, depth: int, each: Sequence[str]) -> np.ndarray:
+        """Tiles outside local `depth`; of axes, the lanes in `each` count one by one."""
+        lanes = {at: axis for axis, at in self.axis_at.items()}
+        return self._count(
+            tuple(lanes[n] in each if n in lanes else n < depth for n in range(len(self.kept)))
+        )
+
+    def lanes(self, replicated: Sequence[str]) -> np.ndarray:
+        """Lanes that do any work along the axes of a level's instances."""
+        lanes = {at: axis for axis, at in self.axis_at.items()}
+        return self._count(tuple(lanes.get(n) in replicated for n in range(len(self.kept))))
+
+    def tile(self, depth: int, replicated: Sequence[str]) -> np.ndarray:
+        """Points of the tile inside local `depth` in one instance of a level."""
+        lanes = {at: axis for axis, at in self.axis_at.items()}
+        return self._count(
+            tuple(
+                lanes[n] not in replicated if n in lanes else n >= depth
+                for n in range(len(self.kept))
+            )
+        )
+
+
+@dataclass(frozen=True)
+class Part:
+    """Tilings of some dimensions in one order, as rows of multipliers.
+
+    Attributes:
+        values: `(rows, columns)` multipliers of the counts, then tiles, then array extents.
+        flagged: `(rows, anchors)` 1-based dimension whose loop must stand outside an input tile.
+        choice: `(rows, dims)` tiling of each dimension of `dims`.
+        dims: the dimensions.
+        total: combinations these rows were chosen from.
+    """
+
+    values: np.ndarray
+    flagged: np.ndarray
+    choice: np.ndarray
+    dims: tuple[str, ...]
+    total: int
+
+
+def _each_lane(structure: Structure, operand: str, parent: str, child: str) -> tuple[list, list]:
+    """Axes whose lanes count one by one, seen from the parent's side and from the children's."""
+    above, below = structure.replicated_axes(parent), structure.replicated_axes(child)
+    at_parent = []
+    for name, _, multicast, reduction in structure.axes:
+        served_apart = not reduction if operand == "O" else operand not in multicast
+        if name in above or (name in below and served_apart):
+            at_parent.append(name)
+    return at_parent, list(below)
+
+
+def simple_part(structure: Structure, order: Order, line: Line) -> Part:
+    """Rows of one dimension that does not slide."""
+    columns = [line.count(line.local(len(order.elements)), ())]
+    anchors = structure.anchors
+    for operand, parent, child in structure.edges:
+        depth = order.depth[anchors.index((operand, child)) if child else -1]
+        for each in _each_lane(structure, operand, parent, child):
+            if line.dim in RELEVANT[operand]:
+                columns.append(np.full(len(line), float(line.bound)))
+            else:
+                columns.append(line.count(line.local(depth), each))
+    for operand, level in anchors:
+        if operand == "O":
+            relevant = line.dim in RELEVANT["O"]
+            held = line.lanes(structure.replicated_axes(level))
+            columns.append(np.ones(len(line)) if relevant else held)
+    for number, (operand, level) in enumerate(anchors):
+        if line.dim in RELEVANT[operand]:
+            depth = line.local(order.depth[number])
+            columns.append(line.tile(depth, structure.replicated_axes(level)))
+        else:
+            columns.append(np.ones(len(line)))
+    columns += [line.factor(name) for name, *_ in structure.axes]
+    return Part(
+        values=np.stack(columns, axis=1),
+        flagged=np.zeros((len(line), len(anchors)), np.int8),
+        choice=np.arange(len(line), dtype=np.int32)[:, None],
+        dims=(line.dim,),
+        total=len(line),
+    )
+
+
+def _contiguous(structure: Structure, order: Order, line: Line) -> np.ndarray:
+    """Tilings whose input tiles hold adjacent rows: no loop between an axis a tile spans and it."""
+    keep = np.ones(len(line), bool)
+    for number, (operand, level) in enumerate(structure.anchors):
+        if operand != "I":
+            continue
+        depth = line.local(order.depth[number])
+        for axis, at in line.axis_at.items():
+            if at < depth and axis not in structure.replicated_axes(level):
+                between = line.tilings.factors[:, at + 1 : depth].prod(axis=1)
+                keep &= (line.tilings.factors[:, at] == 1) | (between == 1)
+    return keep
+
+
+def window_part(
+    structure: Structure, order: Order, out: Line, kernel: Line, layer: Layer, axis: int,
+    keep_overlap: bool,
+) -> Part:  # fmt: skip
+    """Rows of an output dimension and the kernel dimension that slides along it."""
+    stride, dilation = layer.stride[axis], layer.dilation[axis]
+    left = simple_part(structure, order, out)
+    right = simple_part(structure, order, kernel)
+    rows_out = np.flatnonzero(_contiguous(structure, order, out))
+    rows_kernel = np.flatnonzero(_contiguous(structure, order, kernel))
+    a, b = (v.ravel() for v in np.meshgrid(rows_out, rows_kernel, indexing="ij"))
+    values = left.values[a] * right.values[b]
+    anchors = structure.anchors
+    edges = [e for e in enumerate(structure.edges) if e[1][0] == "I"]
+    for number, (_, parent, child) in edges:
+        if not child:
+            continue
+        depth = order.depth[anchors.index(("I", child))]
+        for side, each in enumerate(_each_lane(structure, "I", parent, child)):
+            p = out.count(out.local(depth), each)[a]
+            r = kernel.count(kernel.local(depth), each)[b]
+            words = stride * (out.bound - p) * r + dilation * (kernel.bound - r) * p + p * r
+            values[:, 1 + 2 * number + side] = words
+    for number, (operand, _) in enumerate(anchors):
+        if operand == "I":
+            column = structure.first_tile + number
+            p, r = left.values[a, column], right.values[b, column]
+            values[:, column] = (p - 1) * stride + (r - 1) * dilation + 1
+    blocks = [(values, np.zeros((len(a), len(anchors)), np.int8), np.arange(len(a)))]
+    movers = ((out, kernel, a, b, (stride, dilation)), (kernel, out, b, a, (dilation, stride)))
+    overlapping = keep_overlap and kernel.bound > 1 and out.bound > 1
+    for number, (_, parent, child) in edges if overlapping else ():
+        if not child:
+            continue
+        anchor = anchors.index(("I", child))
+        sides = _each_lane(structure, "I", parent, child)
+        moved = []
+        for mover, still, move, rest, pace in movers:
+            saved, useful = _saved_words(
+                order, sides, mover, still, (move, rest), order.depth[anchor], pace
+            )
+            for block, marks, base in blocks:
+                rows = np.flatnonzero(useful[base])
+                fresh, fresh_marks = block[rows].copy(), marks[rows].copy()
+                for side in (0, 1):
+                    fresh[:, 1 + 2 * number + side] -= saved[side][base[rows]]
+                fresh_marks[:, anchor] = DIM_NUMBER[mover.dim]
+                moved.append((fresh, fresh_marks, base[rows]))
+        blocks += moved
+    base = np.concatenate([rows for _, _, rows in blocks])
+    return Part(
+        values=np.concatenate([block for block, _, _ in blocks]),
+        flagged=np.concatenate([marks for _, marks, _ in blocks]),
+        choice=np.stack([a[base], b[base]], axis=1).astype(np.int32),
+        dims=(out.dim, kernel.dim),
+        total=len(a),
+    )
+
+
+def _saved_words(
+    order: Order, sides: tuple[list, list], mover: Line, still: Line,
+    rows: tuple[np.ndarray, np.ndarray], depth: int, pace: tuple[int, int],
+) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:  # fmt: skip
+    """Words kept from tile to tile while the loop just outside an input tile advances.
+
+    A tile `m` long along the moving dimension and `n` along the other covers
+    (m - 1) a + (n - 1) b + 1 rows, a and b being their paces; the next one begins m a further on,
+    so that max(0, (n - 1) b + 1 - a) of them are kept.
+
+    Args:
+        order: the order.
+        sides: axes whose lanes count one by one, at the parent and at the children.
+        mover: the dimension whose loop advances.
+        still: the other dimension of the window.
+        rows: row of `mover` and of `still` of every combination.
+        depth: depth of the tile in the order.
+        pace: input rows per step of `mover` and of `still`.
+
+    Returns:
+        Words kept, at the parent and at the children, and whether there is such a loop.
+    """
+    move, other = rows
+    at = mover.local(max(i for i in range(depth) if order.elements[i] == "t"))
+    between = mover.tilings.factors[:, at + 1 : mover.local(depth)].prod(axis=1)
+    able = (mover.tilings.factors[:, at] > 1) & (between == 1)
+    saved = []
+    for each in sides:
+        moves = mover.count(mover.local(depth), each) - mover.count(at, each)
+        tiles = still.count(still.local(depth), each)
+        size = still.tilings.inner[:, still.local(depth)]
+        whole = np.floor(still.bound / size)
+        rest = still.bound - whole * size
+        kept = whole * np.maximum(0, (size - 1) * pace[1] + 1 - pace[0])
+        kept = kept + (rest > 0) * np.maximum(0, (rest - 1) * pace[1] + 1 - pace[0])
+        kept = kept * tiles / (whole + (rest > 0))
+        saved.append(moves[move] * kept[other])
+    useful = able[move] & (saved[0] > 0)
+    return (saved[0], saved[1]), useful
+
+
+def join_parts(left: Part, right: Part) -> Part:
+    """All combinations of two parts whose input tiles do not claim two overlaps."""
+    a, b = (v.ravel() for v in np.meshgrid(*map(np.arange, (len(left.values), len(right.values)))))
+    free = ~((left.flagged[a] > 0) & (right.flagged[b] > 0)).any(axis=1)
+    a, b = a[free], b[free]
+    return Part(
+        values=left.values[a] * right.values[b],
+        flagged=np.maximum(left.flagged[a], right.flagged[b]),
+        choice=np.concatenate([left.choice[a], right.choice[b]], axis=1),
+        dims=(*left.dims, *right.dims),
+        total=left.total * right.total,
+    )
