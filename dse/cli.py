@@ -68,6 +68,78 @@ def resume(
 
 
 @app.command()
+def report(run: RunArgument) -> None:
+    """Draw the figures of a finished run and write its report.html."""
+    from dse.commands.run import report_command
+
+    report_command(run)
+
+
+@app.command()
+def export(
+    run: RunArgument,
+    pick: Annotated[
+        str,
+        typer.Option(metavar="RULE", help="A design's id, knee, or bounds: accuracy>=0.9,energy."),
+    ],
+    out: Annotated[Path, typer.Option(help="The directory to make.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Write one design for others: weights, ONNX, StableHLO, chip, predicted figures."""
+    from dse.commands.run import export_command
+
+    export_command(run, pick, out, as_json=as_json)
+
+
+@app.command()
+def evaluate(
+    what: Annotated[
+        str | None, typer.Argument(metavar="[NETWORK | DESIGN]", help="A network or a design.yaml.")
+    ] = None,
+    hardware: Annotated[
+        str | None, typer.Argument(metavar="[CORE]", help="A core's name or YAML file.")
+    ] = None,
+    case: Annotated[
+        Path | None, typer.Option(help="JSON lines of (layer, core, mapping); see schema case.")
+    ] = None,
+    objective: Annotated[str, typer.Option(help="energy, latency or edp.")] = "energy",
+    batch: Annotated[int, typer.Option(min=1, help="Inputs per execution.")] = 1,
+    bounds: Annotated[
+        bool, typer.Option("--bounds", help="Bounds of the traffic instead.")
+    ] = False,
+    onchip_kib: Annotated[
+        list[float],
+        typer.Option(help="On-chip memory for --bounds [KiB]; repeatable; default: the core's."),
+    ] = [],  # noqa: B006 - typer copies defaults
+    word_bits: Annotated[int, typer.Option(min=1, help="Width of a word for --bounds.")] = 16,
+    figure: Annotated[Path | None, typer.Option(help="Draw the energy by layer (PNG).")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """The exact cost of a network on a core, of a design on its chip, or of given mappings."""
+    from dse.commands import evaluate as commands
+
+    if case is not None and what is None:
+        commands.evaluate_cases_command(case, as_json=as_json)
+    elif what is not None and hardware is None and case is None:
+        commands.evaluate_design_command(Path(what), figure=figure, as_json=as_json)
+    elif what is None or hardware is None or case is not None:
+        raise typer.BadParameter("give NETWORK CORE, or a design.yaml, or --case FILE")
+    elif bounds:
+        commands.evaluate_bounds_command(
+            what,
+            hardware,
+            batch=batch,
+            onchip_kib=onchip_kib,
+            word_bits=word_bits,
+            as_json=as_json,
+        )
+    else:
+        commands.evaluate_network_command(
+            what, hardware, objective=objective, batch=batch, figure=figure, as_json=as_json
+        )
+
+
+@app.command()
 def validate(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="YAML files.")],
     as_json: JsonOption = False,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,19 @@ def parse_config(
         return Experiment.model_validate(document)
     except ValidationError as error:
         raise _first_problem(error, document, file, set_keys or []) from None
+
+
+@contextlib.contextmanager
+def naming(file: object) -> Iterator[None]:
+    """Name a file in input errors that know only a key of it."""
+    try:
+        yield
+    except InputError as error:
+        if error.file is not None:
+            raise
+        raise InputError(
+            error.message, file=file, key=error.key, value=error.value, allowed=error.allowed
+        ) from error
 
 
 def resolved(config: Experiment) -> dict[str, Any]:

@@ -139,7 +139,7 @@ def format_value(name: str, value: Any) -> str:
         return f"{100.0 * value:.2f} %"
     if isinstance(value, int):
         return f"{value:,}"
-    return f"{value:.4g}"
+    return f"{value:,.0f}" if 1e4 <= abs(value) < 1e15 else f"{value:.4g}"
 
 
 def format_seconds(seconds: float) -> str:

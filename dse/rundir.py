@@ -10,6 +10,7 @@ checkpoints/  designs/  figures/
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -84,6 +85,16 @@ class RunDir:
         """Raise InputError unless this is a run directory."""
         if not self.config_file.is_file():
             raise InputError(f"no {CONFIG_FILE} in it: not a run directory", file=self.path)
+
+    def discard_unless_begun(self) -> None:
+        """Remove a directory whose run never began, with the little that `create` put there."""
+        if self.config_file.exists():
+            return
+        for name in (LOCK_FILE, LOG_FILE):
+            (self.path / name).unlink(missing_ok=True)
+        for folder in (self.checkpoints, self.designs, self.figures, self.path):
+            with contextlib.suppress(OSError):  # not empty: somebody else's
+                folder.rmdir()
 
     def log_metrics(self, phase: str, step: int, values: dict[str, float]) -> None:
         """Append one step's metrics: `{"phase": .., "step": .., name: value, ..}`."""

@@ -45,9 +45,11 @@ def begin(config: Experiment, path: Path, make_phases: MakePhases) -> dict[str, 
         raise InputError(f"is not empty: it holds {foreign[0]}", file=path)
     rundir.create()
     with exclusive_lock(path):
-        text = strict_yaml.dumps(resolved(config))
-        write_atomically(rundir.config_file, text.encode())
-        return _work(config, rundir, make_phases)
+        try:
+            return _work(config, rundir, make_phases)
+        except InputError:
+            rundir.discard_unless_begun()
+            raise
 
 
 def resume(path: Path, overrides: Sequence[str], make_phases: MakePhases) -> dict[str, Tree]:
@@ -85,8 +87,11 @@ def _work(
 
         if stale is not None:
             monitor.say(f"the lock that {stale} left behind was taken over")
-        _record_environment(rundir, monitor)
         phases = make_phases(config, rundir)
+        if not rundir.config_file.exists():  # from here on it is a run
+            text = strict_yaml.dumps(resolved(config))
+            write_atomically(rundir.config_file, text.encode())
+        _record_environment(rundir, monitor)
         store = CheckpointStore(rundir.checkpoints, before_commit=rundir.flush_metrics)
         start = choose_start([phase.name for phase in phases], store, rundir, monitor.say)
         facts = {"config": resolved(config), "inputs": _input_digests(config)}

@@ -8,6 +8,7 @@ from typing import Any
 
 from costs import strict_yaml
 from costs.errors import InputError, nearest
+from dse.config import load_config, naming
 from dse.console import print_error, print_json, print_line, print_table
 from dse.outcomes import EXIT_BAD_INPUT, EXIT_DONE
 
@@ -75,11 +76,11 @@ def _check(file: Path) -> tuple[str, str]:
             allowed="an experiment (network, chip), a chip (core_types, links) or a core (levels)",
         )
     if kinds[0] == "experiment":
-        from dse.config import load_config
-        from dse.experiment import build_context
+        from dse.context import make_context
 
         config = load_config(file)
-        build_context(config)
+        with naming(file):
+            make_context(config)
         return "experiment", config.name
     from costs.library import load_chip, load_core
 
@@ -161,6 +162,12 @@ def _core_schema() -> dict[str, Any]:
     return CoreSpec.model_json_schema()
 
 
+def _case_schema() -> dict[str, Any]:
+    from costs.cases import case_schema
+
+    return case_schema()
+
+
 _CATALOGUE: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "networks": _list_networks,
     "cores": _list_cores,
@@ -173,6 +180,7 @@ _SCHEMAS: dict[str, Callable[[], dict[str, Any]]] = {
     "experiment": _experiment_schema,
     "chip": _chip_schema,
     "core": _core_schema,
+    "case": _case_schema,
 }
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dse import session
-from dse.config import Experiment, load_config
+from dse.config import Experiment, load_config, naming
 from dse.console import print_json, print_line, print_table
 from dse.front_table import Front, Row, read_front
 from dse.rundir import FRONT_FILE, REPORT_FILE, RunDir, new_run_path
@@ -35,7 +35,8 @@ def run_command(config: Path, out: Path | None, overrides: Sequence[str], *, as_
     """Make a run and work until it is done."""
     experiment = load_config(config, list(overrides))
     path = out or new_run_path(RUNS, experiment.name)
-    session.begin(experiment, path, make_phases)
+    with naming(config):
+        session.begin(experiment, path, make_phases)
     show_run(RunDir(path), as_json=as_json)
 
 
@@ -43,6 +44,26 @@ def resume_command(path: Path, overrides: Sequence[str], *, as_json: bool) -> No
     """Continue a run and work until it is done."""
     session.resume(path, overrides, make_phases)
     show_run(RunDir(path), as_json=as_json)
+
+
+def report_command(path: Path) -> None:
+    """Draw the report of a finished run again, from its files."""
+    from dse.report import write_report
+
+    for file in write_report(path):
+        print_line(str(file))
+
+
+def export_command(path: Path, pick: str, out: Path, *, as_json: bool) -> None:
+    """Write one design of a run for others."""
+    from dse.export import export_design
+
+    written = export_design(path, pick, out)
+    if as_json:
+        print_json({"files": [str(file) for file in written]})
+    else:
+        for file in written:
+            print_line(str(file))
 
 
 def make_phases(config: Experiment, rundir: RunDir) -> Sequence[Phase]:

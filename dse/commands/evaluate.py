@@ -1,0 +1,226 @@
+"""`dse evaluate`: a design on its chip, a network on a core, or mappings found elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from costs.errors import InputError
+from dse.breakdown import Breakdown, LayerCost
+from dse.console import print_json, print_line, print_table
+
+if TYPE_CHECKING:
+    from costs.layer_report import LayerRow
+    from costs.workload import Workload
+
+_ROW = (
+    "layer",
+    "macs",
+    "energy_pj",
+    "cycles",
+    "utilization",
+    "dram_bytes",
+    "distance_to_bound",
+    "mapping",
+)
+_SLOT = ("layer", "kind", "core", "time_s", "energy_pj", "dram_bytes", "weights_resident")
+_MEGABYTE = 1e6  # as the table of Chen et al. (HPCA 2020) counts
+
+
+def evaluate_design_command(file: Path, *, figure: Path | None, as_json: bool) -> None:
+    """The cost of the design in a file, from that file alone."""
+    from dse.design import evaluate_design
+
+    found = evaluate_design(file)
+    if figure is not None:
+        from dse.breakdown import break_down
+
+        _draw(break_down(file), figure)
+    if as_json:
+        print_json(found)
+        return
+    slots = [[slot[name] for name in _SLOT] for slot in found["slots"]]
+    print_table(_SLOT, slots, title=f"design {found['id']}, per inference")
+    print_table(("link", "traffic_bytes"), list(found["links"].items()))
+    # in full: these are the figures that front.csv has
+    print_table(("cost", "value"), [(name, repr(value)) for name, value in found["costs"].items()])
+
+
+def evaluate_cases_command(file: Path, *, as_json: bool) -> None:
+    """The cost of every (layer, core, mapping) of a file of JSON lines."""
+    from costs.cases import evaluate_cases, read_cases
+
+    cases = list(read_cases(file))
+    costs = evaluate_cases(cases)
+    if as_json:
+        print_json(
+            [
+                {"line": case.line, "layer": case.layer.name, "core": case.core.name}
+                | cost.to_dict()
+                for case, cost in zip(cases, costs, strict=True)
+            ]
+        )
+        return
+    rows = [
+        {
+            "line": case.line,
+            "layer": case.layer.name,
+            "core": case.core.name,
+            "energy_pj": cost.energy_pj,
+            "cycles": cost.cycles,
+            "latency_s": cost.latency_s,
+            "utilization": cost.utilization,
+            "io_bytes": sum(cost.io_bytes.values()),
+            "overfull": ", ".join(cost.overfull) or "-",
+        }
+        for case, cost in zip(cases, costs, strict=True)
+    ]
+    if rows:
+        print_table(list(rows[0]), [list(row.values()) for row in rows])
+    if len(cases) == 1:
+        _print_counts(costs[0])
+
+
+def evaluate_network_command(
+    network: str,
+    hardware: str,
+    *,
+    objective: str,
+    batch: int,
+    figure: Path | None,
+    as_json: bool,
+) -> None:
+    """Every layer of a network by its best mapping on one core."""
+    from costs.layer_report import evaluate_network, sum_rows
+    from costs.library import load_core
+
+    if objective not in ("energy", "latency", "edp"):
+        raise InputError(key="--objective", value=objective, allowed="energy, latency, edp")
+    core = load_core(hardware)
+    workload = read_workload(network, batch)
+    rows = evaluate_network(workload.layers, core, objective)  # pyright: ignore[reportArgumentType]
+    total = sum_rows(rows)
+    if figure is not None:
+        _draw(_as_breakdown(network, core.name, rows), figure)
+    if as_json:
+        layers = [row.to_dict() for row in rows]
+        print_json({"network": network, "core": core.name, "layers": layers, "total": total})
+        return
+    table = [{**row.to_dict(), "mapping": _mapping_text(row)} for row in rows]
+    cells = [[row.get(name, "") for name in _ROW] for row in (*table, total)]
+    print_table(_ROW, cells, title=f"{network} on {core.name}, best mapping in {objective}")
+    levels = total["energy_by_level_pj"].items()
+    print_table(("part", "energy_pj"), list(levels), title="energy by part")
+
+
+def evaluate_bounds_command(
+    network: str,
+    hardware: str,
+    *,
+    batch: int,
+    onchip_kib: Sequence[float],
+    word_bits: int,
+    as_json: bool,
+) -> None:
+    """Traffic that no schedule can avoid, the formula, and the dataflow that reaches it."""
+    from costs.bounds import calc_bounds_table
+    from costs.library import load_core
+
+    core = load_core(hardware)
+    own_bytes = sum(
+        level.total_capacity_bytes * core.instances(level.name) for level in core.levels[1:]
+    )
+    capacities = [1024.0 * kib for kib in onchip_kib] or [own_bytes]
+    layers = [
+        layer
+        for layer in read_workload(network, batch).layers
+        if layer.P * layer.Q * layer.R * layer.S > 1  # fully connected layers are another question
+    ]
+    rows = calc_bounds_table(layers, capacities, word_bits=word_bits)
+    if as_json:
+        table = [
+            {
+                "layer": row.name,
+                "macs": row.macs,
+                "compulsory_bytes": row.compulsory_bytes,
+                "formula_bytes": list(row.formula_bytes),
+                "tiled_bytes": list(row.tiled_bytes),
+            }
+            for row in rows
+        ]
+        print_json({"onchip_bytes": capacities, "word_bits": word_bits, "layers": table})
+        return
+    pairs = [f"{kind} {size / 1024:g} KiB" for size in capacities for kind in ("formula", "tiled")]
+    cells = [
+        [row.name]
+        + [
+            f"{traffic / _MEGABYTE:.2f}"
+            for pair in zip(row.formula_bytes, row.tiled_bytes, strict=True)
+            for traffic in pair
+        ]
+        + [f"{row.compulsory_bytes / _MEGABYTE:.2f}"]
+        for row in rows
+    ]
+    title = f"convolutions of {network}, batch {batch}, {word_bits}-bit words: traffic [MB]"
+    print_table(("layer", *pairs, "compulsory"), cells, title=title)
+
+
+def read_workload(network: str, batch: int) -> Workload:
+    """The layers of a shipped network, of a user's own (`file.py:Net`), or of an ONNX file."""
+    if network.endswith(".onnx"):
+        from models.onnx_workload import workload_of_onnx
+
+        return workload_of_onnx(network, batch=batch)
+    from models.registry import abstract_network, network_entry
+    from models.trace import workload_of
+
+    entry = network_entry(network)
+    if entry.input_shape is None:
+        raise InputError(
+            "the size of its input is not known here", value=network, allowed="a shipped network"
+        )
+    return workload_of(abstract_network(network), entry.input_shape, batch=batch, name=network)
+
+
+def _as_breakdown(network: str, core: str, rows: Sequence[LayerRow]) -> Breakdown:
+    """The layers one after the other on the one core, in the shape that figures read."""
+    layers, start_s = [], 0.0
+    for row in rows:
+        cost = row.best.cost
+        energy = row.energy_by_level_pj
+        layers.append(
+            LayerCost(row.layer.name, core, energy, start_s, cost.latency_s, row.outer_bytes)
+        )
+        start_s += cost.latency_s
+    return Breakdown(network, (core,), tuple(layers), (), {})
+
+
+def _draw(breakdown: Breakdown, file: Path) -> None:
+    from dse.figures.design import draw_layers
+    from dse.figures.style import save
+
+    save(draw_layers(breakdown), file)
+
+
+def _mapping_text(row: LayerRow) -> str:
+    """A mapping as one word: temporal loops outermost first, then the unrolled ones by axis."""
+    mapping = row.best.mapping
+    temporal = " ".join(f"{dim}{factor}" for dim, factor in mapping.loops)
+    spatial = "; ".join(
+        f"{axis}: " + " ".join(f"{dim}{factor}" for dim, factor in factors)
+        for axis, factors in mapping.spatial.items()
+        if factors
+    )
+    return f"{temporal} | {spatial}"
+
+
+def _print_counts(cost: Any) -> None:
+    """Words and energy of one case by level, operand and direction."""
+    rows = [
+        (level, operand, counts["read"], counts["write"], cost.energy_by_level_pj[level][operand])
+        for level, operands in cost.counts.items()
+        for operand, counts in operands.items()
+    ]
+    print_table(("level", "operand", "words read", "words written", "energy_pj"), rows)
+    print_line(", ".join(f"{cause} {n:,.0f} cycles" for cause, n in cost.cycles_by_cause.items()))
