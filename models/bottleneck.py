@@ -7,6 +7,7 @@ decided by the network's gates, not here.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import jax
@@ -108,7 +109,6 @@ class Bottleneck(nnx.Module):
     def __init__(
         self,
         boundary: Boundary,
-        features: int,
         *,
         quantise: bool,
         kernel_init: nnx.Initializer,
@@ -118,7 +118,6 @@ class Bottleneck(nnx.Module):
 
         Args:
             boundary: Where it stands.
-            features: Size of the design features that modulate its norms; 0 for none.
             quantise: Whether what crosses is quantised to the boundary's bits.
             kernel_init: Initial kernels.
             rngs: Random keys for it.
@@ -130,16 +129,21 @@ class Bottleneck(nnx.Module):
             self.reduce = nnx.Conv(
                 channels, self.largest, (1, 1), use_bias=False, kernel_init=kernel_init, rngs=rngs
             )
-            self.reduce_norm = BatchNorm(self.largest, features)
+            self.reduce_norm = BatchNorm(self.largest)
             self.code = Quantiser(boundary.bits) if quantise else None
             self.expand = nnx.Conv(
                 self.largest, channels, (1, 1), use_bias=False, kernel_init=kernel_init, rngs=rngs
             )
-            self.expand_norm = BatchNorm(channels, features)
+            self.expand_norm = BatchNorm(channels)
         self.plain = Quantiser(boundary.bits) if quantise else None
 
     def __call__(
-        self, x: jax.Array, mask: jax.Array | None, features: jax.Array | None, *, mode: Mode
+        self,
+        x: jax.Array,
+        mask: jax.Array | None,
+        changes: Mapping[str, jax.Array],
+        *,
+        mode: Mode,
     ) -> jax.Array:
         """The tensor on the consumer's side of a crossing.
 
@@ -147,7 +151,7 @@ class Bottleneck(nnx.Module):
             x: The boundary's tensor, f32[batch, height, width, channels].
             mask: Open channels, f32[channels], its last slot meaning "uncompressed"; None for
                 uncompressed everywhere.
-            features: Design features of the norms, or None.
+            changes: What the design adds to scale and bias of norms, by their names.
             mode: Which statistics norms and quantisers use.
 
         Returns:
@@ -160,11 +164,12 @@ class Bottleneck(nnx.Module):
         with jax.named_scope(f"{self.name}.reduce"):
             code = self.reduce(x)
         with jax.named_scope(f"{self.name}.code"):
-            code = self.reduce_norm(code, features, mode=mode)
+            code = self.reduce_norm(code, changes.get(f"{self.name}.reduce_norm"), mode=mode)
             code = code * mask[None, None, None, : self.largest]
             code = code if self.code is None else self.code(code, mode=mode)
         with jax.named_scope(f"{self.name}.expand"):
             restored = self.expand(code)
         with jax.named_scope(f"{self.name}.restore"):
-            restored = jax.nn.relu(self.expand_norm(restored, features, mode=mode))
+            change = changes.get(f"{self.name}.expand_norm")
+            restored = jax.nn.relu(self.expand_norm(restored, change, mode=mode))
             return mask[-1] * plain + (1.0 - mask[-1]) * restored

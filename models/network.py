@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ from jax.ad_checkpoint import checkpoint_name
 
 from models.architecture import Architecture, Node
 from models.bottleneck import Bottleneck, Boundary, Edge, Quantiser
-from models.norm import BatchNorm, Mode, calc_design_features
+from models.norm import BatchNorm, Mode, Modulation, calc_design_features
 from models.relax import prefix_mask
 
 Widths = jax.Array | Sequence[jax.Array]
@@ -48,13 +48,15 @@ class Network(nnx.Module):
     def __init__(self, architecture: Architecture, *, rngs: nnx.Rngs) -> None:
         """Make fresh weights for an architecture."""
         self.architecture = architecture
-        features = 2 * len(architecture.boundaries) + len(architecture.edges)
-        features = features if architecture.modulate else 0
         kernels = KernelDraw(rngs, _count_kernel_weights(architecture))
         for node in architecture.nodes:
-            module = _module(architecture, node, features, kernels, rngs)
+            module = _module(architecture, node, kernels, rngs)
             if module is not None:
                 _attach(self, node.name.split("."), module)
+        features = 2 * len(architecture.boundaries) + len(architecture.edges)
+        modulated = architecture.modulate and features > 0
+        norms = _norm_channels(architecture)
+        self.modulation = Modulation(features, norms) if modulated else None
 
     @property
     def boundaries(self) -> tuple[Boundary, ...]:
@@ -86,7 +88,7 @@ class Network(nnx.Module):
         Returns:
             Logits, f32[batch, classes].
         """
-        masks, features = self.design(widths, crossing)
+        masks, changes = self.design(widths, crossing)
         values: dict[str, jax.Array] = {}
         for node in self.architecture.nodes:
             inputs = [values[name] for name in node.inputs]
@@ -98,7 +100,7 @@ class Network(nnx.Module):
                 else:
                     module = _find(self, node.name)
                     mask = None if masks is None else masks[node.index]
-                    values[node.name] = module(inputs[0], mask, features, mode=mode)
+                    values[node.name] = module(inputs[0], mask, changes, mode=mode)
             elif node.op == "gate":
                 if crossing is None:
                     values[node.name] = inputs[1]
@@ -108,11 +110,11 @@ class Network(nnx.Module):
                         values[node.name] = gate * inputs[1] + (1.0 - gate) * inputs[0]
             else:
                 with jax.named_scope(node.name):
-                    values[node.name] = self.run(node, inputs, features, mode)
+                    values[node.name] = self.run(node, inputs, changes, mode)
         return values[self.architecture.nodes[-1].name]
 
     def run(
-        self, node: Node, inputs: list[jax.Array], features: jax.Array | None, mode: Mode
+        self, node: Node, inputs: list[jax.Array], changes: Mapping[str, jax.Array], mode: Mode
     ) -> jax.Array:
         """The output of one node other than the input, a bottleneck or a gate."""
         x = inputs[0]
@@ -120,7 +122,7 @@ class Network(nnx.Module):
             case "conv" | "linear":
                 return _find(self, node.name)(x)
             case "norm":
-                return _find(self, node.name)(x, features, mode=mode)
+                return _find(self, node.name)(x, changes.get(node.name), mode=mode)
             case "quantise":
                 return _find(self, node.name)(x, mode=mode)
             case "relu":
@@ -140,10 +142,10 @@ class Network(nnx.Module):
 
     def design(
         self, widths: Widths | None, crossing: jax.Array | None
-    ) -> tuple[list[jax.Array] | None, jax.Array | None]:
-        """Masks f32[C] of the boundaries and features of the norms, None where not needed."""
+    ) -> tuple[list[jax.Array] | None, dict[str, jax.Array]]:
+        """Masks f32[C] of boundaries, or None, and changes f32[2, channels] of norms by name."""
         if crossing is None or not self.boundaries:
-            return None, None
+            return None, {}
         channels = [boundary.channels for boundary in self.boundaries]
         full = jnp.asarray(channels, jnp.float32)
         masks = None
@@ -155,9 +157,10 @@ class Network(nnx.Module):
         else:
             masks = list(widths)
             counts = jnp.stack([jnp.sum(mask) for mask in masks])
-        if not self.architecture.modulate:
-            return masks, None
-        return masks, calc_design_features(counts, full, self._active(crossing), crossing)
+        if self.modulation is None:
+            return masks, {}
+        features = calc_design_features(counts, full, self._active(crossing), crossing)
+        return masks, self.modulation(features)
 
     def _active(self, crossing: jax.Array) -> jax.Array:
         """1 where any edge of a boundary crosses, f32[boundaries]."""
@@ -178,7 +181,6 @@ def named_modules(net: Network) -> Iterator[tuple[Node, nnx.Module]]:
 def _module(
     architecture: Architecture,
     node: Node,
-    features: int,
     kernel_init: KernelDraw,
     rngs: nnx.Rngs,
 ) -> nnx.Module | None:
@@ -202,18 +204,27 @@ def _module(
                 inputs, node.shape[2], use_bias=node.bias, kernel_init=kernel_init, rngs=rngs
             )
         case "norm":
-            return BatchNorm(node.shape[2], features)
+            return BatchNorm(node.shape[2])
         case "quantise":
             return Quantiser(node.bits)
         case "bottleneck":
             return Bottleneck(
                 architecture.boundaries[node.index],
-                features,
                 quantise=architecture.quantise,
                 kernel_init=kernel_init,
                 rngs=rngs,
             )
     return None
+
+
+def _norm_channels(architecture: Architecture) -> dict[str, int]:
+    """Channels of every norm by name, those of the pairs included."""
+    channels = {node.name: node.shape[2] for node in architecture.nodes if node.op == "norm"}
+    for boundary in architecture.boundaries:
+        if boundary.channels > 1:
+            channels[f"{boundary.name}.reduce_norm"] = boundary.channels - 1
+            channels[f"{boundary.name}.expand_norm"] = boundary.channels
+    return channels
 
 
 def _count_kernel_weights(architecture: Architecture) -> int:

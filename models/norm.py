@@ -44,32 +44,48 @@ def calc_design_features(
     return jnp.concatenate([logs, inverses, crossing])
 
 
+class Modulation(nnx.Module):
+    """What a design adds to scale and bias of every norm: a linear map of its features, at first 0.
+
+    One matrix for all norms costs a training step less than one each.
+    """
+
+    def __init__(self, features: int, norms: dict[str, int]) -> None:
+        """Make the map for norms given as name -> channels."""
+        self.norms = tuple(norms.items())
+        self.kernel = nnx.Param(jnp.zeros((features, 2 * sum(norms.values()))))
+
+    def __call__(self, features: jax.Array) -> dict[str, jax.Array]:
+        """Changes by name of norm, f32[2, channels] each, from f32[features]."""
+        ends = np.cumsum([2 * channels for _, channels in self.norms])[:-1]
+        parts = jnp.split(features @ self.kernel[...], ends)
+        return {
+            name: part.reshape(2, channels)
+            for (name, channels), part in zip(self.norms, parts, strict=True)
+        }
+
+
 class BatchNorm(nnx.Module):
     """y = scale * (x - mean) / sqrt(var + eps) + bias over the last axis."""
 
-    def __init__(self, channels: int, features: int = 0) -> None:
-        """Make the identity norm.
-
-        Args:
-            channels: Size of the last axis.
-            features: Size of the design features that modulate scale and bias; 0 for none.
-        """
+    def __init__(self, channels: int) -> None:
+        """Make the identity norm of an axis of this size."""
         self.scale = nnx.Param(jnp.ones(channels))
         self.bias = nnx.Param(jnp.zeros(channels))
         self.mean = Statistic(jnp.zeros(channels))
         self.var = Statistic(jnp.ones(channels))
-        self.modulation = nnx.Param(jnp.zeros((features, 2, channels))) if features else None
 
-    def affine(self, features: jax.Array | None) -> tuple[jax.Array, jax.Array]:
-        """Scale and bias for a design, f32[channels] each."""
-        scale, bias = self.scale[...], self.bias[...]
-        if features is not None and self.modulation is not None:
-            change = jnp.tensordot(features, self.modulation[...], 1)
-            scale, bias = scale + change[0], bias + change[1]
-        return scale, bias
+    def __call__(self, x: jax.Array, change: jax.Array | None = None, *, mode: Mode) -> jax.Array:
+        """Normalise a batch.
 
-    def __call__(self, x: jax.Array, features: jax.Array | None = None, *, mode: Mode) -> jax.Array:
-        """Normalise x[..., channels]; mode "batch" also records the statistics it used."""
+        Args:
+            x: Values, f32[..., channels].
+            change: What the design adds to scale and bias, f32[2, channels].
+            mode: "batch" uses, and records, statistics of x; "stored" the recorded ones.
+
+        Returns:
+            Values of the shape of x.
+        """
         if mode == "batch":
             axes = tuple(range(x.ndim - 1))
             mean = jnp.mean(x, axes)
@@ -78,7 +94,9 @@ class BatchNorm(nnx.Module):
             self.var[...] = jax.lax.stop_gradient(var)
         else:
             mean, var = self.mean[...], self.var[...]
-        scale, bias = self.affine(features)
+        scale, bias = self.scale[...], self.bias[...]
+        if change is not None:
+            scale, bias = scale + change[0], bias + change[1]
         factor = scale * jax.lax.rsqrt(var + EPSILON)
         shape = (1,) * (x.ndim - 1) + (-1,)
         return x * factor.reshape(shape) + (bias - mean * factor).reshape(shape)

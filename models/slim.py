@@ -44,7 +44,7 @@ def slim(
     architecture = net.architecture
     check_design(architecture, widths, crossing)
     slimmed = slim_architecture(architecture, widths, crossing)
-    _, features = net.abstract.design(
+    _, changes = net.network(params, stats).design(
         jnp.asarray(widths, jnp.float32), jnp.asarray(crossing, jnp.float32)
     )
     old_params, old_stats = _on_host(params), _on_host(stats)
@@ -65,9 +65,11 @@ def slim(
             if node.bias:
                 new_params[f"{node.name}.bias"] = old_params[f"{node.name}.bias"]
         elif node.op == "norm":
-            affine = _frozen_affine(node.name, old_params, features)
-            for key, value in zip(("scale", "bias"), affine, strict=True):
-                new_params[f"{node.name}.{key}"] = value[:width]
+            change = np.asarray(changes.get(node.name, np.zeros((2, 1), np.float32)))
+            for key, added in zip(("scale", "bias"), change, strict=True):
+                new_params[f"{node.name}.{key}"] = (old_params[f"{node.name}.{key}"] + added)[
+                    :width
+                ]
             for key in ("mean", "var"):
                 new_stats[f"{node.name}.{key}"] = old_stats[f"{node.name}.{key}"][:width]
         elif node.op == "quantise":
@@ -227,16 +229,6 @@ def _crossing(boundary: Boundary, source: str, width: int, quantise: bool) -> li
 
 def _ends(node: Node, part: str) -> bool:
     return node.name.rpartition(".")[2] == part
-
-
-def _frozen_affine(
-    name: str, params: dict[str, np.ndarray], features: jax.Array | None
-) -> tuple[np.ndarray, np.ndarray]:
-    scale, bias = params[f"{name}.scale"], params[f"{name}.bias"]
-    if features is not None:
-        change = np.tensordot(np.asarray(features), params[f"{name}.modulation"], 1)
-        scale, bias = scale + change[0], bias + change[1]
-    return scale, bias
 
 
 def _on_host(flat: Flat) -> dict[str, np.ndarray]:

@@ -14,17 +14,16 @@ from models.bottleneck import (
     calc_quantised,
     calc_quantiser_step,
 )
-from models.norm import EPSILON, BatchNorm, calc_design_features, fold_affine
+from models.norm import EPSILON, BatchNorm, Modulation, calc_design_features, fold_affine
 from models.relax import prefix_mask
 
 BOUNDARY = Boundary("stem.out", 6, 4, 4, 8, "stem.conv")
 X = jnp.asarray(np.random.default_rng(0).normal(size=(3, 4, 4, 6)), jnp.float32)
 
 
-def _bottleneck(*, quantise: bool, features: int = 0) -> Bottleneck:
+def _bottleneck(*, quantise: bool) -> Bottleneck:
     return Bottleneck(
         BOUNDARY,
-        features,
         quantise=quantise,
         kernel_init=nnx.initializers.he_normal(),
         rngs=nnx.Rngs(1),
@@ -73,7 +72,7 @@ def test_closed_channels_carry_nothing():
 
     def total(params: nnx.State, width: float) -> jax.Array:
         net = nnx.merge(graphdef, params, rest)
-        return jnp.sum(net(X, prefix_mask(jnp.float32(width), 6), None, mode="batch") ** 2)
+        return jnp.sum(net(X, prefix_mask(jnp.float32(width), 6), {}, mode="batch") ** 2)
 
     gradient = jax.grad(total)(params, 2.0)
     reduced = jnp.abs(gradient["reduce"]["kernel"][...]).sum((0, 1, 2))
@@ -83,22 +82,22 @@ def test_closed_channels_carry_nothing():
 
 
 def test_full_width_is_the_quantised_tensor_itself():
-    plain = _bottleneck(quantise=False)(X, jnp.ones(6), None, mode="batch")
+    plain = _bottleneck(quantise=False)(X, jnp.ones(6), {}, mode="batch")
     np.testing.assert_array_equal(plain, X)
-    quantised = _bottleneck(quantise=True)(X, jnp.ones(6), None, mode="batch")
+    quantised = _bottleneck(quantise=True)(X, jnp.ones(6), {}, mode="batch")
     step = calc_quantiser_step(jnp.max(jnp.abs(X)), 8)
     np.testing.assert_array_equal(quantised, calc_quantised(X, step, 8))
-    without_mask = _bottleneck(quantise=True)(X, None, None, mode="batch")
+    without_mask = _bottleneck(quantise=True)(X, None, {}, mode="batch")
     np.testing.assert_array_equal(without_mask, quantised)
 
 
 def test_one_channel_has_no_pair():
     boundary = Boundary("b", 1, 4, 4, 8, "conv")
     module = Bottleneck(
-        boundary, 0, quantise=True, kernel_init=nnx.initializers.he_normal(), rngs=nnx.Rngs(0)
+        boundary, quantise=True, kernel_init=nnx.initializers.he_normal(), rngs=nnx.Rngs(0)
     )
     assert not nnx.state(module, nnx.Param)
-    assert module(X[..., :1], jnp.ones(1), None, mode="batch").shape == (3, 4, 4, 1)
+    assert module(X[..., :1], jnp.ones(1), {}, mode="batch").shape == (3, 4, 4, 1)
 
 
 def test_layers_of_a_pair():
@@ -147,13 +146,17 @@ def test_norm_folds():
 
 
 def test_modulation_starts_at_zero_and_moves_scale_and_bias():
-    norm = BatchNorm(6, features=3)
+    modulation = Modulation(3, {"one": 6, "two": 2})
     features = jnp.asarray([0.5, -1.0, 2.0])
-    np.testing.assert_array_equal(norm(X, features, mode="batch"), norm(X, mode="batch"))
-    assert norm.modulation is not None
-    norm.modulation[...] = jnp.ones((3, 2, 6))
-    np.testing.assert_allclose(norm.affine(features)[0], np.full(6, 2.5))
-    np.testing.assert_allclose(norm.affine(features)[1], np.full(6, 1.5))
+    norm, changes = BatchNorm(6), modulation(features)
+    assert changes["two"].shape == (2, 2)
+    np.testing.assert_array_equal(norm(X, changes["one"], mode="batch"), norm(X, mode="batch"))
+    modulation.kernel[...] = jnp.tile(jnp.arange(16.0)[None], (3, 1))
+    changes = modulation(features)
+    np.testing.assert_allclose(changes["one"], 1.5 * np.arange(12.0).reshape(2, 6))
+    np.testing.assert_allclose(changes["two"], 1.5 * np.arange(12.0, 16.0).reshape(2, 2))
+    moved = norm(X, jnp.stack([jnp.ones(6), jnp.full(6, 3.0)]), mode="batch")
+    np.testing.assert_allclose(moved, 2.0 * norm(X, mode="batch") + 3.0, rtol=1e-5, atol=1e-5)
 
 
 def test_design_features_ignore_widths_that_have_no_effect():

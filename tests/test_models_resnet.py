@@ -240,6 +240,6 @@ def test_layers_run_in_name_scopes_of_their_module_paths():
 
 def test_parameter_free_shortcut_strides_and_pads():
     node = Node("s", "subsample", ("input",), (3, 3, 5), stride=(2, 2))
-    y = SMALL.network(PARAMS, STATS).run(node, [X], None, "stored")
+    y = SMALL.network(PARAMS, STATS).run(node, [X], {}, "stored")
     np.testing.assert_array_equal(y[..., :2], X[:, ::2, ::2])
     assert np.all(y[..., 2:] == 0)
