@@ -14,9 +14,9 @@ from typing import NamedTuple
 import numpy as np
 
 from costs.conventions import Conventions
-from costs.digits import sum_last
+from costs.digits import as_rank, sum_last
 from costs.encode import Array, CoreArrays, LayerArrays, MappingArrays
-from costs.halo import calc_carries, calc_shared_by_advance
+from costs.halo import calc_advance, calc_carries, calc_shared_by_advance
 from costs.layer import DIMS, OPERANDS
 from costs.tiles import Tiles
 from costs.window import (
@@ -97,8 +97,8 @@ def calc_counts(
     fills, reads, tensor = (xp.stack(part, axis=-2) for part in zip(*parts, strict=True))
 
     exists = (xp.sum(core.parent, axis=-1) > 0) & layer.exists[..., :, None]
-    is_out = np.arange(3)[:, None] == _OUT
-    to_mac = np.arange(fills.shape[-1])[None, :] == fills.shape[-1] - 1
+    is_out = as_rank(np.arange(3)[:, None] == _OUT, fills)
+    to_mac = as_rank(np.arange(fills.shape[-1]) == fills.shape[-1] - 1, fills)
     seen, seen_above = tensor * tiles.instances, tensor * tiles.parents
     # outputs that pass an interface once, finished, are read by no tool
     partial = reads > seen_above
@@ -172,15 +172,20 @@ def _calc_inputs(
     if conventions.halo == "whole":
         return _Words(upto)
 
-    storing = np.arange(planes.shape[-2])[:, None] < planes.shape[-2] - 1
-    if each:
+    storing = as_rank(np.arange(planes.shape[-2])[:, None] < planes.shape[-2] - 1, planes)
+    if conventions.halo == "exact":
         window = calc_shared_by_loop(layer, lines, skip, xp)
     else:
-        window = calc_shared_by_advance(layer, mapping, tiles, xp)
+        advance = calc_advance(mapping, tiles, xp)
+        carries = calc_carries(layer, mapping, tiles, advance, xp)
+        window = (
+            calc_shared_by_loop(layer, lines, skip, xp)
+            if skip
+            else calc_shared_by_advance(layer, mapping, tiles, advance, xp)
+        )
+        window = xp.where(carries, window, 0.0)
     moves_plane = mapping.loop_dim[..., None, :, _PLAIN["I"]].any(-1)
     shared = xp.where(moves_plane, 0.0, planes[..., 1:] * window)
-    if conventions.halo == "timeloop":
-        shared = xp.where(calc_carries(layer, mapping, tiles, xp), shared, 0.0)
     return _Words(upto, xp.where(storing, shared, 0.0))
 
 
@@ -189,9 +194,10 @@ def _changes(mapping: MappingArrays, tiles: Tiles, t: int, xp: ModuleType) -> tu
 
     The MACs take every operand anew at every step, so that only all loops together do.
     """
-    first = np.arange(mapping.loop_dim.shape[-2] + 1, dtype=np.float64)[None, None, :]
-    children = tiles.depth.shape[-2]
-    to_mac = np.arange(children)[:, None, None] == children - 1
+    like = tiles.depth[..., t, :, :, None]
+    children = like.shape[-3]
+    to_mac = as_rank(np.arange(children)[:, None, None] == children - 1, like)
+    first = as_rank(np.arange(mapping.loop_dim.shape[-2] + 1, dtype=np.float64), like)
     usual, last = (
         xp.where(to_mac, first == first[..., -1:], depth[..., t, :, :, None] <= first)
         for depth in (tiles.depth, tiles.last_depth)
@@ -201,10 +207,8 @@ def _changes(mapping: MappingArrays, tiles: Tiles, t: int, xp: ModuleType) -> tu
 
 def _sum_changes(upto: Array, visits: Array) -> Array:
     """Words brought in: each tile as often as the loops that change it come by (eq. 4)."""
-    total = upto[..., 0] * visits[..., 0]
-    for i in range(1, upto.shape[-1]):
-        total = total + (upto[..., i] - upto[..., i - 1]) * visits[..., i]
-    return total
+    more = upto[..., 1:] - upto[..., :-1]
+    return upto[..., 0] * visits[..., 0] + sum_last(more * visits[..., 1:])
 
 
 def _advances(mapping: MappingArrays, visits: Array, xp: ModuleType) -> Array:

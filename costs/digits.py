@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from types import ModuleType
 
+import numpy as np
+
 from costs.encode import Array
 
 
@@ -83,3 +85,8 @@ def max_last(values: Array, xp: ModuleType) -> Array:
     for index in range(1, values.shape[-1]):
         total = xp.maximum(total, values[..., index])
     return total
+
+
+def as_rank(constant: np.ndarray, like: Array) -> np.ndarray:
+    """The constant with leading axes of length 1, as many axes as `like` has."""
+    return constant.reshape((1,) * (like.ndim - constant.ndim) + constant.shape)

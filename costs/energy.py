@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from costs.counts import Counts
-from costs.digits import sum_last
+from costs.digits import as_rank, sum_last
 from costs.encode import Array, CoreArrays, LayerArrays
 from costs.layer import OPERANDS
 
@@ -31,7 +31,7 @@ class Traffic(NamedTuple):
 
 def calc_traffic(layer: LayerArrays, core: CoreArrays, counts: Counts, xp: ModuleType) -> Traffic:
     """Words and bits at every level: towards its child and towards its parent."""
-    is_out = np.arange(3)[:, None] == OPERANDS.index("O")
+    is_out = as_rank(np.arange(3)[:, None] == OPERANDS.index("O"), counts.partial)
     whole, psum = layer.bits[..., :, None], layer.bits_psum[..., None, None]
     bits = xp.where(is_out & counts.partial, psum, whole)
     return Traffic(

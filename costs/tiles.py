@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from costs.digits import calc_last, calc_valid, calc_weights, max_last, prod_last, sum_last
+from costs.digits import as_rank, calc_last, calc_valid, calc_weights, max_last, prod_last, sum_last
 from costs.encode import Array, CoreArrays, LayerArrays, MappingArrays
 from costs.layer import DIMS
 
@@ -133,9 +133,10 @@ def _visits(
     Arrays are [..., t, c, e, m] for the three dimensions e of `_FREE_DIMS`, and
     [..., t, c, e, i + 1, m] where a number of loops matters.
     """
-    counted = _FREE_DIM_COUNTS[:, None, :]
-    bound = xp.where(counted, layer.bounds[..., _FREE_DIMS][..., :, None, :], 1.0)
-    factor = xp.where(counted[..., None], mapping.factor[..., _FREE_DIMS, :][..., None, :, :], 1.0)
+    bound = layer.bounds[..., _FREE_DIMS][..., :, None, :]
+    factor = mapping.factor[..., _FREE_DIMS, :][..., None, :, :]
+    bound = xp.where(as_rank(_FREE_DIM_COUNTS[:, None, :], bound), bound, 1.0)
+    factor = xp.where(as_rank(_FREE_DIM_COUNTS[:, None, :, None], factor), factor, 1.0)
     weight = calc_weights(factor, xp)
     temporal = mapping.temporal[..., _FREE_DIMS, :][..., None, :, :]
     order = mapping.order[..., _FREE_DIMS, :][..., None, :, :]
@@ -152,8 +153,9 @@ def _visits(
     parents = prod_last(calc_valid(factor, weight, along_parent, bound, xp))
 
     running = temporal & (order < mapping.position[..., None, None])
-    first = np.arange(mapping.loop_dim.shape[-2] + 1, dtype=np.float64)
-    among = running[..., None, :] & (order[..., None, :] < xp.asarray(first)[:, None])
+    first = np.arange(mapping.loop_dim.shape[-2] + 1, dtype=np.float64)[:, None]
+    among = running[..., None, :]
+    among = among & (order[..., None, :] < as_rank(first, among))
     wide = (factor[..., None, :], weight[..., None, :])
     bounds = bound[..., None] + xp.zeros_like(among[..., 0])
     visits = []

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from costs.digits import sum_last
+from costs.digits import as_rank, sum_last
 from costs.encode import WINDOW, Array, LayerArrays, MappingArrays
 from costs.layer import DIMS, OPERANDS
 from costs.tiles import Tiles
@@ -130,7 +130,7 @@ def number_tiles(
     d = DIMS.index(dim)
     extent = tiles.extent[..., INPUT, :, d, None]
     bound = tiles.all_words[..., INPUT, :, d, None]
-    number = xp.asarray(np.arange(most, dtype=np.float64)) + xp.zeros_like(extent)
+    number = as_rank(np.arange(most, dtype=np.float64), extent) + xp.zeros_like(extent)
     digits = []
     for m in range(mapping.factor.shape[-1]):
         factor = mapping.factor[..., None, d, m, None]

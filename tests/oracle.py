@@ -80,7 +80,7 @@ def walk(nest: Nest) -> tuple[dict[tuple[str, str, str], int], int]:
     weights = place_values(digits)
     counts: dict[tuple[str, str, str], int] = defaultdict(int)
     temporal = [d for d in digits if d.loop is not None]
-    temporal.sort(key=lambda d: d.loop)
+    temporal.sort(key=lambda d: d.loop or 0)
     spatial = [d for d in digits if d.axis is not None]
     links = [Link(nest, digits, weights, t, p, c) for t, p, c in pairs(nest)]
     pes = [

@@ -1,5 +1,7 @@
 """Random layers, cores and mappings, and the loop walker's counts of them."""
 
+from typing import Any
+
 import numpy as np
 from oracle import Nest, walk
 
@@ -13,7 +15,7 @@ from costs.mapping import Mapping, axis_position
 MAX_POINTS = 72
 
 
-def random_layer(rng):
+def random_layer(rng) -> Layer:
     """A layer of few points: any dimension may be larger than one, and prime."""
     while True:
         bounds = {dim: int(rng.choice([1, 1, 2, 3, 4, 5])) for dim in DIMS}
@@ -32,6 +34,7 @@ def random_layer(rng):
     ]
     low = [int(rng.integers(0, min(3, w))) for w in window]
     high = [int(rng.integers(0, min(3, w - n))) for w, n in zip(window, low, strict=True)]
+    options: dict[str, Any] = {"stride": stride, "dilation": dilation, "kind": kind}
     return Layer(
         "random",
         N=bounds["N"],
@@ -42,10 +45,8 @@ def random_layer(rng):
         R=bounds["R"],
         S=bounds["S"],
         groups=bounds["G"],
-        stride=stride,
-        dilation=dilation,
-        padding=tuple(zip(low, high, strict=True)),
-        kind=kind,
+        padding=((low[0], high[0]), (low[1], high[1])),
+        **options,
     )
 
 
@@ -107,12 +108,11 @@ def random_case(rng):
 
 def random_conventions(rng, halo):
     """Any conventions with this halo."""
-    return Conventions(
-        halo=halo,
-        padding=str(rng.choice(["counted", "skipped"])),
-        drain_reads=bool(rng.integers(2)),
-        first_read=str(rng.choice(["elided", "at_mac", "counted"])),
-    )
+    options: dict[str, Any] = {
+        "padding": str(rng.choice(["counted", "skipped"])),
+        "first_read": str(rng.choice(["elided", "at_mac", "counted"])),
+    }
+    return Conventions(halo=halo, drain_reads=bool(rng.integers(2)), **options)
 
 
 def walk_case(layer, core, mapping, conventions):
@@ -146,8 +146,11 @@ def walk_case(layer, core, mapping, conventions):
 
 def differences(case, conventions, cost):
     """What differs from the oracle, by level, operand and direction."""
-    counts, steps = walk_case(*case, conventions)
-    found = {"steps": (cost.cycles_by_cause["compute"], steps)}
+    layer, core, mapping = case
+    counts, steps = walk_case(layer, core, mapping, conventions)
+    found: dict[tuple[str, ...], tuple[float, float]] = {
+        ("steps",): (cost.cycles_by_cause["compute"], steps)
+    }
     for level, operands in cost.counts.items():
         for operand, words in operands.items():
             for direction, number in words.items():

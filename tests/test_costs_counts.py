@@ -1,6 +1,7 @@
 """Laws of accesses, capacity and time on layers small enough to count by hand."""
 
 import itertools
+from typing import Any
 
 import pytest
 
@@ -116,5 +117,6 @@ def test_an_input_tile_of_separate_rows_is_refused():
 
 def test_conventions_are_checked():
     for name, value in itertools.product(("halo", "padding", "buffering", "fill"), ("none", 3)):
+        option: dict[str, Any] = {name: value}
         with pytest.raises(InputError, match=f"conventions.{name}"):
-            Conventions(**{name: value})
+            Conventions(**option)
