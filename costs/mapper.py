@@ -153,10 +153,10 @@ def solve(
         for number, axis in enumerate(cores[0].axes)
     }
     mappings, extents = [], []
-    for number, part in candidates.rows:
-        for row in range(len(part.values)):
-            mappings.append(write_mapping(layer, structure, orders[number], part, row, sizes))
-            extents.append(part.values[row, structure.first_axis :])
+    rows = candidates.rows
+    for row in range(len(rows)):
+        mappings.append(write_mapping(layer, structure, orders[rows.order[row]], rows, row, sizes))
+        extents.append(rows.values[row, structure.first_axis :])
     levels = len(cores[0].levels)
     if not mappings:
         shape = (len(cores), levels, len(OPERANDS))

@@ -5,14 +5,16 @@ from __future__ import annotations
 import numpy as np
 
 
-def find_nondominated(values: np.ndarray) -> np.ndarray:
+def find_nondominated(values: np.ndarray, effort: int | None = None) -> np.ndarray:
     """Indices of rows without those that another row dominates; of equal rows one is kept.
 
     Rows are visited in the order of their sums of scaled columns, in which a row comes after
     those that dominate it; where rounding makes such sums equal a dominated row may be kept.
 
     Args:
-        values: `(rows, columns)` non-negative, smaller is better in every column.
+        values: `(rows, columns)` smaller is better in every column.
+        effort: how many rows are compared with all others; rows that only later ones dominate
+            stay. `None` for all.
 
     Returns:
         Indices of the rows kept, in rising order.
@@ -29,10 +31,10 @@ def find_nondominated(values: np.ndarray) -> np.ndarray:
     order = np.argsort((columns / scale[:, None]).sum(axis=0), kind="stable")
     columns = columns[:, order]
     kept = []
-    while order.size:
+    while order.size and (effort is None or len(kept) < effort):
         kept.append(order[0])
         better = columns[0] < columns[0, 0]
         for column in columns[1:]:
             better |= column < column[0]
         order, columns = order[better], columns[:, better]
-    return np.sort(np.array(kept))
+    return np.sort(np.concatenate([np.array(kept, np.int64), order]))

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from costs.candidates import Factors, count_valid, enumerate_factors
-from costs.layer import DIMS, RELEVANT, Layer
+from costs.layer import DIMS, RELEVANT
 from costs.orders import Order, Structure
 
 DIM_NUMBER = {dim: number + 1 for number, dim in enumerate(DIMS)}
@@ -81,21 +81,49 @@ class Line:
 
 @dataclass(frozen=True)
 class Part:
-    """Tilings of some dimensions in one order, as rows of multipliers.
+    """Tilings of some dimensions, as rows of multipliers.
 
     Attributes:
-        values: `(rows, columns)` multipliers of the counts, then tiles, then array extents.
+        values: `(rows, columns)` multipliers.
         flagged: `(rows, anchors)` 1-based dimension whose loop must stand outside an input tile.
         choice: `(rows, dims)` tiling of each dimension of `dims`.
+        order: `(rows,)` the order each row belongs to, rising.
         dims: the dimensions.
-        total: combinations these rows were chosen from.
+        totals: `(orders,)` combinations in each order these rows were chosen from.
     """
 
     values: np.ndarray
     flagged: np.ndarray
     choice: np.ndarray
+    order: np.ndarray
     dims: tuple[str, ...]
-    total: int
+    totals: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def take(self, rows: np.ndarray) -> Part:
+        """Some of the rows."""
+        return Part(
+            self.values[rows],
+            self.flagged[rows],
+            self.choice[rows],
+            self.order[rows],
+            self.dims,
+            self.totals,
+        )
+
+
+def stack_parts(parts: Sequence[Part]) -> Part:
+    """Rows of several parts of the same dimensions, one after the other."""
+    return Part(
+        np.concatenate([part.values for part in parts]),
+        np.concatenate([part.flagged for part in parts]),
+        np.concatenate([part.choice for part in parts]),
+        np.concatenate([part.order for part in parts]),
+        parts[0].dims,
+        parts[0].totals,
+    )
 
 
 def _each_lane(structure: Structure, operand: str, parent: str, child: str) -> tuple[list, list]:
@@ -136,8 +164,9 @@ def simple_part(structure: Structure, order: Order, line: Line) -> Part:
         values=np.stack(columns, axis=1),
         flagged=np.zeros((len(line), len(anchors)), np.int8),
         choice=np.arange(len(line), dtype=np.int32)[:, None],
+        order=np.zeros(len(line), np.int64),
         dims=(line.dim,),
-        total=len(line),
+        totals=np.array([len(line)], object),
     )
 
 
@@ -156,11 +185,11 @@ def _contiguous(structure: Structure, order: Order, line: Line) -> np.ndarray:
 
 
 def window_part(
-    structure: Structure, order: Order, out: Line, kernel: Line, layer: Layer, axis: int,
+    structure: Structure, order: Order, out: Line, kernel: Line, pace: tuple[int, int],
     keep_overlap: bool,
 ) -> Part:  # fmt: skip
     """Rows of an output dimension and the kernel dimension that slides along it."""
-    stride, dilation = layer.stride[axis], layer.dilation[axis]
+    stride, dilation = pace
     left = simple_part(structure, order, out)
     right = simple_part(structure, order, kernel)
     rows_out = np.flatnonzero(_contiguous(structure, order, out))
@@ -209,8 +238,9 @@ def window_part(
         values=np.concatenate([block for block, _, _ in blocks]),
         flagged=np.concatenate([marks for _, marks, _ in blocks]),
         choice=np.stack([a[base], b[base]], axis=1).astype(np.int32),
+        order=np.zeros(len(base), np.int64),
         dims=(out.dim, kernel.dim),
-        total=len(a),
+        totals=np.array([len(a)], object),
     )
 
 
@@ -255,15 +285,34 @@ def _saved_words(
     return (saved[0], saved[1]), useful
 
 
-def join_parts(left: Part, right: Part) -> Part:
-    """All combinations of two parts whose input tiles do not claim two overlaps."""
-    a, b = (v.ravel() for v in np.meshgrid(*map(np.arange, (len(left.values), len(right.values)))))
-    free = ~((left.flagged[a] > 0) & (right.flagged[b] > 0)).any(axis=1)
-    a, b = a[free], b[free]
+def pair_rows(left: Part, right: Part) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """For every row on the left, how many rows of its order the right has and where they begin.
+
+    Returns:
+        `(left rows,)` first row on the right, `(left rows,)` number of rows, and the running
+        number of pairs, `(left rows + 1,)`.
+    """
+    orders = len(left.totals)
+    begin = np.searchsorted(right.order, np.arange(orders))
+    count = np.searchsorted(right.order, np.arange(orders), side="right") - begin
+    return (
+        begin[left.order],
+        count[left.order],
+        np.concatenate([[0], np.cumsum(count[left.order])]),
+    )
+
+
+def join_parts(left: Part, right: Part, a: np.ndarray, b: np.ndarray) -> Part:
+    """The pairs of rows a of the left and b of the right; no input tile keeps two overlaps."""
+    marks, more = left.flagged[a], right.flagged[b]
+    if marks.any() and more.any():
+        free = np.flatnonzero(~((marks > 0) & (more > 0)).any(axis=1))
+        a, b, marks, more = a[free], b[free], marks[free], more[free]
     return Part(
         values=left.values[a] * right.values[b],
-        flagged=np.maximum(left.flagged[a], right.flagged[b]),
+        flagged=np.maximum(marks, more),
         choice=np.concatenate([left.choice[a], right.choice[b]], axis=1),
+        order=left.order[a],
         dims=(*left.dims, *right.dims),
-        total=left.total * right.total,
+        totals=left.totals * right.totals,
     )

@@ -14,21 +14,35 @@ import math
 from collections.abc import Mapping as Dict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 
 from costs.conventions import Conventions
 from costs.core import Core
 from costs.layer import Layer
-from costs.orders import Order, Structure, list_orders
+from costs.orders import Structure, list_orders
 from costs.pareto import find_nondominated
-from costs.parts import SIMPLE_DIMS, WINDOWS, Line, Part, join_parts, simple_part, window_part
+from costs.parts import (
+    SIMPLE_DIMS,
+    WINDOWS,
+    Line,
+    Part,
+    join_parts,
+    pair_rows,
+    simple_part,
+    stack_parts,
+    window_part,
+)
 
 CHUNK = 50_000
 """Rows joined at a time, so that memory stays bounded."""
 
 BEAM = 24
 """Rows kept per hardware point and step by the first, greedy walk that finds an incumbent."""
+
+EFFORT = 2000
+"""Rows compared with all others when dominated ones are removed from a large set."""
 
 SLACK = 1 + 1e-9
 """Relative error granted to a bound before it excludes: far more than rounding can cause."""
@@ -108,7 +122,7 @@ class Candidates:
     """Mappings of a layer one of which is best on every hardware point.
 
     Attributes:
-        rows: tilings in each order, `(index into list_orders, Part)`.
+        rows: tilings of all dimensions, with the index into `list_orders`.
         incumbent: `(points,)` the best bound of the objective found; infinite where nothing fits.
         enumerated: mappings the walk stands for.
         unfit: combinations of tilings dropped because they fit no point's memories or array.
@@ -116,7 +130,7 @@ class Candidates:
         bounded: dropped because their lower bound exceeds the cost of a mapping already found.
     """
 
-    rows: tuple[tuple[int, Part], ...]
+    rows: Part
     incumbent: np.ndarray
     enumerated: int
     unfit: int
@@ -137,22 +151,27 @@ class Search:
         self.incumbent = np.full(len(cores), math.inf)
         self.unfit = self.dominated = self.bounded = 0
 
-    def parts_of(self, order: Order) -> list[Part]:
-        """The rows of every dimension of more than one iteration, not yet reduced."""
-        structure, layer = self.structure, self.layer
-        largest = self.hardware.axis_sizes.max(axis=1)
-        sizes = {a[0]: int(n) for a, n in zip(structure.axes, largest, strict=True)}
-        bounds = layer.bounds
-        lines = {d: Line(structure, order, d, bound, sizes) for d, bound in bounds.items()}
-        parts = [simple_part(structure, order, lines[d]) for d in SIMPLE_DIMS if bounds[d] > 1]
+    def parts(self) -> list[Part]:
+        """The rows of every dimension of more than one iteration, in all orders."""
+        layer, bounds = self.layer, self.layer.bounds
+        largest = tuple(int(n) for n in self.hardware.axis_sizes.max(axis=1, initial=0))
+        most_words = [math.inf] * len(self.structure.anchors)
+        for anchors, capacity in self.hardware.capacities:
+            for anchor in anchors:
+                width = layer.bits(self.structure.anchors[anchor][0])
+                most_words[anchor] = float(capacity.max() // width)
+        frame = (self.structure, largest, tuple(most_words))
+        parts = [list_simple(*frame, d, bounds[d]) for d in SIMPLE_DIMS if bounds[d] > 1]
         overlap = self.conventions.halo == "timeloop"
         parts += [
-            window_part(structure, order, lines[p], lines[r], layer, axis, overlap)
+            list_windows(
+                *frame, axis, bounds[p], bounds[r], layer.stride[axis], layer.dilation[axis], overlap
+            )
             for p, r, axis in WINDOWS
             if bounds[p] > 1 or bounds[r] > 1
         ]
         # a row of ones makes sure that there is at least one part
-        return parts or [simple_part(structure, order, lines["N"])]
+        return parts or [list_simple(*frame, "N", 1)]
 
     def _word_bits(self, low: np.ndarray, high: np.ndarray) -> dict[tuple[str, str], np.ndarray]:
         """Bits of a word of outputs on each edge: of a partial sum where one crosses."""
@@ -264,41 +283,38 @@ class Search:
 
         Args:
             part: the rows.
-            least, most: `(columns,)` smallest and largest multipliers that the dimensions still to
-                be joined can bring, `None` after the last one.
+            least, most: `(orders, columns)` smallest and largest multipliers that the dimensions
+                still to be joined can bring, `None` after the last one.
             beam: keep only so many rows for every hardware point; 0 for all.
         """
         last = least is None or most is None
-        low = part.values if last else part.values * least
-        high = part.values if last else part.values * most
+        low = part.values if last else part.values * least[part.order]
+        high = part.values if last else part.values * most[part.order]
         able = self.fits(low, high)
-        bound = np.where(able, self.objective_bound(low, high), math.inf)
         fitting = able.any(axis=1)
-        keep = fitting & (bound <= self.incumbent * SLACK).any(axis=1)
+        bound = self.objective_bound(low, high)
+        alive = (able & (bound <= self.incumbent * SLACK)).any(axis=1)
         if not beam:
             self.unfit += int(np.count_nonzero(~fitting))
-            self.bounded += int(np.count_nonzero(fitting & ~keep))
-        rows = np.flatnonzero(keep)
-        if beam and len(rows) > beam:
-            best = np.argpartition(bound[rows], beam, axis=0)[:beam]
-            rows = rows[np.unique(best)]
-        values = part.values[rows]
+            self.bounded += int(np.count_nonzero(fitting & ~alive))
+        rows = np.flatnonzero(alive)
         if last and len(rows):
-            self.incumbent = np.minimum(self.incumbent, bound[rows].min(axis=0))
-        if len(rows) > 1:
-            kept = find_nondominated(self._keys(values, part.flagged[rows], most))
-            if not beam:
-                self.dominated += len(rows) - len(kept)
+            reached = np.where(able[rows], bound[rows], math.inf).min(axis=0)
+            self.incumbent = np.minimum(self.incumbent, reached)
+        if beam and len(rows) > beam:
+            reached = np.where(able[rows], bound[rows], math.inf)
+            rows = rows[np.unique(np.argpartition(reached, beam, axis=0)[:beam])]
+        elif len(rows) > 1:
+            limit = None if most is None else most[part.order[rows]]
+            keys = self._keys(part.take(rows), limit)
+            kept = _find_best(keys, None if last else part.order[rows])
+            self.dominated += 0 if beam else len(rows) - len(kept)
             rows = rows[kept]
-        return replace(
-            part,
-            values=part.values[rows],
-            flagged=part.flagged[rows],
-            choice=part.choice[rows],
-        )
+        return part.take(rows)
 
-    def _keys(self, values: np.ndarray, flagged: np.ndarray, most: np.ndarray | None) -> np.ndarray:
+    def _keys(self, part: Part, most: np.ndarray | None) -> np.ndarray:
         """Columns in which a row must be no larger to dominate another."""
+        values = part.values
         structure, hw = self.structure, self.hardware
         counts = values[:, : structure.first_held]
         held = -values[:, structure.first_held : structure.first_tile]
@@ -319,68 +335,155 @@ class Search:
         for anchors, capacity in hw.capacities:
             columns = [structure.first_tile + a for a in anchors]
             width = np.array([float(widest[a]) for a in anchors])
-            always = (values[:, columns] * most[columns]) @ width <= capacity.min()
+            always = (values[:, columns] * most[:, columns]) @ width <= capacity.min()
             keys.append(np.where(always[:, None], 0.0, values[:, columns]))
         for number, size in enumerate(hw.axis_sizes):
             column = values[:, structure.first_axis + number]
-            always = column * most[structure.first_axis + number] <= size.min()
+            always = column * most[:, structure.first_axis + number] <= size.min()
             keys.append(np.where(always, 0.0, column)[:, None])
-        keys.append((flagged > 0).astype(np.float64))
+        keys.append((part.flagged > 0).astype(np.float64))
         return np.concatenate(keys, axis=1)
 
-    def walk(self, order: Order, *, beam: int = 0) -> Part:
-        """The rows of one order that remain; finds a first incumbent when `beam` is given."""
-        parts = self.parts_of(order)
-        total = math.prod(part.total for part in parts)
-        least = [part.values.min(axis=0) for part in parts]
-        most = [part.values.max(axis=0) for part in parts]
-        reduced = []
-        for i, part in enumerate(parts):
-            others = [j for j in range(len(parts)) if j != i]
-            bounds = [_product([v[j] for j in others], part) for v in (least, most)]
-            reduced.append(self.reduce(part, *bounds))
-        reduced.sort(key=lambda part: len(part.values))
-        if any(not len(part.values) for part in reduced):
-            return replace(reduced[0], total=total, values=reduced[0].values[:0])
-        joined = reduced[0]
-        if len(reduced) == 1:
-            joined = self.reduce(joined, None, None, beam=beam)
-        for number in range(1, len(reduced)):
-            left = reduced[number + 1 :]
-            low = _product([p.values.min(axis=0) for p in left], joined) if left else None
-            high = _product([p.values.max(axis=0) for p in left], joined) if left else None
-            joined = self._join(joined, reduced[number], low, high, beam)
-        return replace(joined, total=total)
+    def trim(self, parts: list[Part]) -> list[Part]:
+        """The parts less the rows that the bound excludes whatever they are joined with."""
+        ranges = [_extremes(part) for part in parts]
+        return [
+            self.reduce(part, *_product([*ranges[:i], *ranges[i + 1 :]]))
+            for i, part in enumerate(parts)
+        ]
+
+    def walk(self, parts: list[Part], *, beam: int = 0) -> Part:
+        """Joins all dimensions; finds a first incumbent when `beam` is given."""
+        parts = sorted(parts, key=len)
+        ranges = [_extremes(part) for part in parts]
+        joined = parts[0]
+        if len(parts) == 1:
+            return self.reduce(joined, None, None, beam=beam)
+        for number in range(1, len(parts)):
+            least, most = _product(ranges[number + 1 :])
+            joined = self._join(joined, parts[number], least, most, beam)
+        return joined
 
     def _join(
         self, left: Part, right: Part, low: np.ndarray | None, high: np.ndarray | None, beam: int
     ) -> Part:
         """Joins two parts a chunk at a time."""
-        step = max(1, CHUNK // max(1, len(right.values)))
+        begin, count, running = pair_rows(left, right)
         pieces = []
-        for start in range(0, max(1, len(left.values)), step):
-            rows = slice(start, start + step)
-            chunk = replace(
-                left,
-                values=left.values[rows],
-                flagged=left.flagged[rows],
-                choice=left.choice[rows],
-            )
-            pieces.append(self.reduce(join_parts(chunk, right), low, high, beam=beam))
+        for start in range(0, max(1, int(running[-1])), CHUNK):
+            pairs = np.arange(start, min(start + CHUNK, int(running[-1])))
+            a = np.searchsorted(running, pairs, side="right") - 1
+            b = begin[a] + pairs - running[a]
+            pieces.append(self.reduce(join_parts(left, right, a, b), low, high, beam=beam))
         if len(pieces) == 1:
             return pieces[0]
-        together = replace(
-            pieces[0],
-            values=np.concatenate([p.values for p in pieces]),
-            flagged=np.concatenate([p.flagged for p in pieces]),
-            choice=np.concatenate([p.choice for p in pieces]),
-        )
-        return self.reduce(together, low, high, beam=beam)
+        return self.reduce(stack_parts(pieces), low, high, beam=beam)
 
 
-def _product(multipliers: Sequence[np.ndarray], part: Part) -> np.ndarray:
-    """Product of the multipliers of several parts, ones without any."""
-    return np.prod([np.ones(part.values.shape[1]), *multipliers], axis=0)
+def _find_best(keys: np.ndarray, order: np.ndarray | None) -> np.ndarray:
+    """Rows that no row dominates; of the same order where rows still have different futures."""
+    if order is None:
+        return find_nondominated(keys, EFFORT)
+    begin = np.flatnonzero(np.diff(order, prepend=-1))
+    end = np.append(begin[1:], len(order))
+    return np.concatenate(
+        [a + find_nondominated(keys[a:b], EFFORT) for a, b in zip(begin, end, strict=True)]
+    )
+
+
+def _extremes(part: Part) -> tuple[np.ndarray, np.ndarray]:
+    """Smallest and largest multiplier of every column in every order, `(orders, columns)`."""
+    shape = (len(part.totals), part.values.shape[1])
+    least, most = np.full(shape, math.inf), np.zeros(shape)
+    begin = np.searchsorted(part.order, np.arange(shape[0]))
+    there = np.unique(part.order)
+    if there.size:
+        least[there] = np.minimum.reduceat(part.values, begin[there], axis=0)
+        most[there] = np.maximum.reduceat(part.values, begin[there], axis=0)
+    return least, most
+
+
+def _product(
+    ranges: Sequence[tuple[np.ndarray, np.ndarray]],
+) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Range of the product of several parts; nothing without any."""
+    if not ranges:
+        return None, None
+    least, most = np.ones((2, *ranges[0][0].shape))
+    for low, high in ranges:
+        # an order without rows has no future: infinite, never zero times infinite
+        least, most = least * low, most * np.maximum(high, 1e-300)
+    return least, most
+
+
+@lru_cache(maxsize=4096)
+def list_simple(
+    structure: Structure, sizes: tuple[int, ...], most_words: tuple[float, ...], dim: str, bound: int
+) -> Part:
+    """Rows of a dimension that does not slide, in all orders, without dominated ones."""
+    axes = {a[0]: n for a, n in zip(structure.axes, sizes, strict=True)}
+    return _undominated(
+        structure,
+        sizes,
+        most_words,
+        [
+            simple_part(structure, order, Line(structure, order, dim, bound, axes))
+            for order in list_orders(structure)
+        ],
+    )
+
+
+@lru_cache(maxsize=1024)
+def list_windows(
+    structure: Structure,
+    sizes: tuple[int, ...],
+    most_words: tuple[float, ...],
+    axis: int,
+    outputs: int,
+    kernel: int,
+    stride: int,
+    dilation: int,
+    overlap: bool,
+) -> Part:
+    """Rows of an output dimension with the kernel's, in all orders, without dominated ones."""
+    axes = {a[0]: n for a, n in zip(structure.axes, sizes, strict=True)}
+    out, slide = WINDOWS[axis][:2]
+    return _undominated(
+        structure,
+        sizes,
+        most_words,
+        [
+            window_part(
+                structure,
+                order,
+                Line(structure, order, out, outputs, axes),
+                Line(structure, order, slide, kernel, axes),
+                (stride, dilation),
+                overlap,
+            )
+            for order in list_orders(structure)
+        ],
+    )
+
+
+def _undominated(
+    structure: Structure,
+    sizes: tuple[int, ...],
+    most_words: tuple[float, ...],
+    parts: Sequence[Part],
+) -> Part:
+    """The rows of all orders, less those too large for any hardware or dominated in their order."""
+    kept = []
+    totals = np.concatenate([part.totals for part in parts])
+    limits = np.array([*most_words, *sizes])
+    for number, part in enumerate(parts):
+        rows = np.flatnonzero((part.values[:, structure.first_tile :] <= limits).all(axis=1))
+        values = part.values[rows].copy()
+        values[:, structure.first_held : structure.first_tile] *= -1
+        marks = part.flagged[rows] > 0
+        rows = rows[find_nondominated(np.concatenate([values, marks], axis=1))]
+        kept.append(replace(part.take(rows), order=np.full(len(rows), number), totals=totals))
+    return stack_parts(kept)
 
 
 def _snap(values: np.ndarray, sizes: np.ndarray) -> np.ndarray:
@@ -401,21 +504,14 @@ def find_candidates(
         conventions: how accesses and capacity are counted; the halo is not "exact".
     """
     search = Search(layer, cores, objective, conventions)
-    orders = list_orders(search.structure)
-    for order in orders:
-        search.walk(order, beam=BEAM)
-    found, enumerated = [], 0
-    for number, order in enumerate(orders):
-        part = search.walk(order)
-        enumerated += part.total
-        if len(part.values):
-            found.append((number, part))
-    # rows found early may be above the incumbent found late
-    rows = [(number, search.reduce(part, None, None)) for number, part in found]
+    parts = search.parts()
+    totals = math.prod(int(sum(column)) for column in [np.prod([p.totals for p in parts], axis=0)])
+    search.walk(search.trim(parts), beam=BEAM)
+    rows = search.walk(search.trim(parts))
     return Candidates(
-        rows=tuple((number, part) for number, part in rows if len(part.values)),
+        rows=search.reduce(rows, None, None),
         incumbent=search.incumbent,
-        enumerated=enumerated,
+        enumerated=totals,
         unfit=search.unfit,
         dominated=search.dominated,
         bounded=search.bounded,
