@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping as Dict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal, get_args
 
 import numpy as np
@@ -35,7 +36,7 @@ from costs.layer import OPERANDS, RELEVANT, Layer
 from costs.mapping import Mapping
 from costs.orders import Order, Structure, list_orders
 from costs.parts import DIM_NUMBER, Line, Part
-from costs.search import Candidates, find_candidates
+from costs.search import Candidates, Same, find_candidates
 from costs.tiles import calc_tiles
 
 Objective = Literal["energy", "latency", "edp"]
@@ -177,6 +178,14 @@ def solve(
     )
 
 
+@lru_cache(maxsize=16)
+def encode_cores(cores: tuple[Same, ...], bits: int) -> CoreArrays:
+    """The arrays of several cores, stacked; factors of so many bits choose the MAC energy."""
+    layer = Layer("bits", bits_w=bits, bits_i=bits)
+    encoded = [encode_core(item.core, layer) for item in cores]
+    return CoreArrays(*map(np.stack, zip(*encoded, strict=True)))
+
+
 def _select(
     layer: Layer,
     cores: Sequence[Core],
@@ -188,8 +197,9 @@ def _select(
 ) -> Solutions:
     """Evaluates all candidates on all cores and picks the best of each."""
     layer_arrays = encode_layer(layer)
-    encoded = [encode_core(core, layer) for core in cores]
-    core_arrays = CoreArrays(*(np.stack(field)[:, None] for field in zip(*encoded, strict=True)))
+    encoded = encode_cores(tuple(map(Same, cores)), max(layer.bits_w, layer.bits_i))
+    core_arrays = CoreArrays(*(field[:, None] for field in encoded))
+    first = CoreArrays(*(field[0] for field in encoded))
     longest = max(len(mapping.loops) for mapping in mappings)
     digits = max(len(mapping.loops) + len(cores[0].axes) for mapping in mappings)
     # counts do not depend on the array's size, only on how much of it a mapping uses
@@ -204,10 +214,10 @@ def _select(
     ]
     arrays = MappingArrays(*map(np.stack, zip(*written, strict=True)))
     limits = window_limits([layer])
-    tiles = calc_tiles(layer_arrays, encoded[0], arrays, np)
-    counts = calc_counts(layer_arrays, encoded[0], arrays, tiles, conventions, np, limits)
-    traffic = calc_traffic(layer_arrays, encoded[0], counts, np)
-    footprint = calc_footprint_bytes(layer_arrays, encoded[0], tiles, traffic, np)
+    tiles = calc_tiles(layer_arrays, first, arrays, np)
+    counts = calc_counts(layer_arrays, first, arrays, tiles, conventions, np, limits)
+    traffic = calc_traffic(layer_arrays, first, counts, np)
+    footprint = calc_footprint_bytes(layer_arrays, first, tiles, traffic, np)
     energy = calc_energy_pj(core_arrays, traffic)
     cycles = calc_cycles(
         core_arrays, traffic, tiles.steps, tiles.used[..., :-1], footprint, conventions, np

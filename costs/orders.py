@@ -8,7 +8,7 @@ with temporal loops between them and the array's axes where they stand (`costs.m
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 from costs.core import Core
 from costs.layer import OPERANDS, Layer
@@ -37,12 +37,12 @@ class Structure:
             axes=tuple((a.name, a.dims, a.multicast, a.reduction) for a in core.axes),
         )
 
-    @property
+    @cached_property
     def anchors(self) -> tuple[tuple[str, str], ...]:
         """(operand, level) whose tile has a position to be chosen."""
         return tuple((o, level) for o, chain in self.chains for level in chain[1:])
 
-    @property
+    @cached_property
     def edges(self) -> tuple[tuple[str, str, str], ...]:
         """(operand, parent level, child level); the child of the innermost level is ""."""
         return tuple(
@@ -51,27 +51,27 @@ class Structure:
             for parent, child in zip(chain, (*chain[1:], ""), strict=True)
         )
 
-    @property
+    @cached_property
     def holders(self) -> tuple[int, ...]:
         """Anchors of outputs, in the order of their column of instances."""
         return tuple(i for i, (o, _) in enumerate(self.anchors) if o == "O")
 
-    @property
+    @cached_property
     def first_held(self) -> int:
         """First column of instances that hold the same output; see `costs.parts`."""
         return 1 + 2 * len(self.edges)
 
-    @property
+    @cached_property
     def first_tile(self) -> int:
         """First column of tile sizes."""
         return self.first_held + len(self.holders)
 
-    @property
+    @cached_property
     def first_axis(self) -> int:
         """First column of array extents."""
         return self.first_tile + len(self.anchors)
 
-    @property
+    @cached_property
     def columns(self) -> int:
         """Number of columns."""
         return self.first_axis + len(self.axes)
@@ -80,7 +80,11 @@ class Structure:
         """Axes along which a level has instances; all of them for "", the PEs themselves."""
         if not level:
             return tuple(axis[0] for axis in self.axes)
-        return dict(self.replicated)[level]
+        return self._replicated[level]
+
+    @cached_property
+    def _replicated(self) -> dict[str, tuple[str, ...]]:
+        return dict(self.replicated)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 
+SMALL = 48
+"""Rows up to which all pairs are compared at once."""
+
+
 def find_nondominated(values: np.ndarray, effort: int | None = None) -> np.ndarray:
     """Indices of rows without those that another row dominates; of equal rows one is kept.
 
@@ -22,6 +26,8 @@ def find_nondominated(values: np.ndarray, effort: int | None = None) -> np.ndarr
     rows = len(values)
     if rows <= 1:
         return np.arange(rows)
+    if rows <= SMALL:
+        return _compare_all(values)
     low, high = values.min(axis=0), values.max(axis=0)
     varying = np.flatnonzero(low < high)
     if not varying.size:
@@ -38,3 +44,11 @@ def find_nondominated(values: np.ndarray, effort: int | None = None) -> np.ndarr
             better |= column < column[0]
         order, columns = order[better], columns[:, better]
     return np.sort(np.concatenate([np.array(kept, np.int64), order]))
+
+
+def _compare_all(values: np.ndarray) -> np.ndarray:
+    """The same for few rows: of all pairs at once, the first of equal rows staying."""
+    no_larger = (values[:, None, :] <= values[None, :, :]).all(axis=2)
+    earlier = np.triu(np.ones_like(no_larger), 1)
+    beats = no_larger & (~no_larger.T | earlier)
+    return np.flatnonzero(~beats.any(axis=0))

@@ -57,7 +57,7 @@ class Hardware:
         capacities: per capacity constraint, the anchors that share it and `(points,)` [bits].
         read_price, write_price: `(points, levels)` [pJ/bit].
         read_rate, write_rate, rate: `(points, levels)` of all instances together [bits/cycle].
-        fixed_energy: `(points,)` energy of the MACs [pJ].
+        mac_energy: `(points,)` energy of one MAC [pJ].
     """
 
     axis_sizes: np.ndarray
@@ -67,13 +67,13 @@ class Hardware:
     read_rate: np.ndarray
     write_rate: np.ndarray
     rate: np.ndarray
-    fixed_energy: np.ndarray
+    mac_energy: np.ndarray
 
     @classmethod
     def of(
-        cls, layer: Layer, cores: Sequence[Core], structure: Structure, conventions: Conventions
+        cls, cores: Sequence[Core], structure: Structure, conventions: Conventions, bits: int
     ) -> Hardware:
-        """The hardware of several cores of one structure."""
+        """The hardware of several cores of one structure, for factors of so many bits."""
 
         def gather(value) -> np.ndarray:
             return np.array([[value(core, level) for level in core.levels] for core in cores])
@@ -106,15 +106,37 @@ class Hardware:
             write_rate=8
             * gather(lambda core, level: level.write_bandwidth * core.instances(level.name)),
             rate=8 * gather(lambda core, level: level.bandwidth * core.instances(level.name)),
-            fixed_energy=np.array(
-                [layer.macs * core.mac_energy(max(layer.bits_w, layer.bits_i)) for core in cores]
-            ),
+            mac_energy=np.array([core.mac_energy(bits) for core in cores]),
         )
 
     @property
     def points(self) -> int:
         """Number of hardware points."""
-        return len(self.fixed_energy)
+        return len(self.mac_energy)
+
+
+class Same:
+    """A core compared by identity, so that what follows from a grid of them is worked out once."""
+
+    def __init__(self, core: Core):
+        """Hold the core, so that its identity stays its own."""
+        self.core = core
+
+    def __eq__(self, other: object) -> bool:
+        """Whether both hold the very same core."""
+        return isinstance(other, Same) and other.core is self.core
+
+    def __hash__(self) -> int:
+        """Hash of the identity."""
+        return id(self.core)
+
+
+@lru_cache(maxsize=16)
+def hardware_of(
+    cores: tuple[Same, ...], structure: Structure, conventions: Conventions, bits: int
+) -> Hardware:
+    """`Hardware.of`, once for the same cores."""
+    return Hardware.of([item.core for item in cores], structure, conventions, bits)
 
 
 @dataclass(frozen=True)
@@ -147,7 +169,9 @@ class Search:
         self.layer, self.objective, self.conventions = layer, objective, conventions
         self.structure = Structure.of(layer, cores[0])
         self.levels = [level.name for level in cores[0].levels]
-        self.hardware = Hardware.of(layer, cores, self.structure, conventions)
+        self.hardware = hardware_of(
+            tuple(map(Same, cores)), self.structure, conventions, max(layer.bits_w, layer.bits_i)
+        )
         self.incumbent = np.full(len(cores), math.inf)
         self.unfit = self.dominated = self.bounded = 0
 
@@ -233,7 +257,7 @@ class Search:
         hw = self.hardware
         cost = np.ones(())
         if self.objective != "latency":
-            cost = read @ hw.read_price.T + written @ hw.write_price.T + hw.fixed_energy
+            cost = read @ hw.read_price.T + written @ hw.write_price.T + self.layer.macs * hw.mac_energy
         if self.objective != "energy":
             cycles = np.repeat(low[:, :1], hw.points, axis=1)
             for level in range(len(self.levels)):

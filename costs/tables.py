@@ -14,6 +14,7 @@ import json
 import os
 import tempfile
 import zipfile
+from collections import OrderedDict
 from collections.abc import Mapping as Dict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -28,6 +29,7 @@ from costs.errors import InputError
 from costs.layer import Layer
 from costs.mapper import Solutions, check_objective, solve
 from costs.mapping import Mapping
+from costs.search import Same
 
 Array = Any  # numpy or jax array
 
@@ -197,7 +199,7 @@ def layer_table(
     if cache_dir is not None and (known := _load(Path(cache_dir), key, shape)) is not None:
         table = replace(known, grid=grid)
     else:
-        table = _assemble([solve(item, cores, objective, conventions) for item in layers])
+        table = _assemble([_solve_once(item, cores, objective, conventions) for item in layers])
         table = replace(
             _reshape(table, shape), grid=grid, levels=tuple(level.name for level in core.levels)
         )
@@ -219,10 +221,33 @@ def content_key(
     digest = hashlib.sha256(_hash_code().encode())
     for layer in layers:
         digest.update(repr(replace(layer, name="")).encode())
-    for core in cores:
-        digest.update(repr(replace(core, name="")).encode())
+    digest.update(_hash_cores(tuple(map(Same, cores))).encode())
     digest.update(repr((objective, conventions)).encode())
     return digest.hexdigest()
+
+
+@functools.lru_cache(maxsize=16)
+def _hash_cores(cores: tuple[Same, ...]) -> str:
+    """Hash of all that cost follows from in a grid of cores."""
+    digest = hashlib.sha256()
+    for item in cores:
+        digest.update(repr(replace(item.core, name="")).encode())
+    return digest.hexdigest()
+
+
+_known: OrderedDict[str, Solutions] = OrderedDict()
+
+
+def _solve_once(
+    layer: Layer, cores: Sequence[Core], objective: str, conventions: Conventions
+) -> Solutions:
+    """`solve`, remembered for a while: networks repeat their layers."""
+    key = content_key([layer], cores, objective, conventions)
+    if key not in _known:
+        _known[key] = solve(layer, cores, objective, conventions)
+        if len(_known) > 1024:
+            _known.popitem(last=False)
+    return _known[key]
 
 
 @functools.cache
