@@ -181,7 +181,7 @@ def main() -> None:
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, _end_at_once)
     try:
-        code = _run_app()
+        code = run_app()
         sys.stdout.flush()
     except BrokenPipeError:  # the reader of our output left, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -189,7 +189,8 @@ def main() -> None:
     sys.exit(code)
 
 
-def _run_app() -> int:
+def run_app() -> int:
+    """Run the command line of `sys.argv`; print what went wrong as one line; the exit code."""
     from costs.errors import InputError
 
     try:

@@ -202,7 +202,10 @@ class Runner:
                 slow = time.monotonic() - began_s > _SLOW_STEP_S
                 copy = to_host(state) if slow else None
                 self._completed = _Completed(number, index + 1, state, copy)
-                self._pending = None if metrics is None else (number, index + 1, metrics)
+                if metrics is None:
+                    self._show(index + 1, {})
+                else:
+                    self._pending = (number, index + 1, metrics)
                 if self._stop:
                     self._save_completed(self._completed, wait=True)
                     self._stop.raise_stopped(standing(self._store.folder))
@@ -228,7 +231,6 @@ class Runner:
         if self._pending is None:
             return
         (number, step, metrics), self._pending = self._pending, None
-        steps = self._steps
         name = self._phases[number].name
         values = {key: float(value) for key, value in metrics.items()}
         for key, value in values.items():
@@ -237,11 +239,14 @@ class Runner:
                 raise RunError(
                     f"phase {name}, step {step}: {key} is {value}; {standing(self._store.folder)}"
                 )
-        if step % self._schedule.log_every == 0 or step in (1, steps):
+        if step % self._schedule.log_every == 0 or step in (1, self._steps):
             self._rundir.log_metrics(name, step, values)
             self._rundir.log_timing(phase=name, event="step", step=step, seconds=self._spent())
+        self._show(step, values)
+
+    def _show(self, step: int, values: dict[str, float]) -> None:
         done = step - self._resumed_at
-        left_s = (steps - step) * self._spent() / done if done > 0 else math.inf
+        left_s = (self._steps - step) * self._spent() / done if done > 0 else math.inf
         self._view.progress(step, values, left_s)
 
     def _save_completed(self, completed: _Completed, *, wait: bool) -> None:
