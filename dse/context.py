@@ -14,7 +14,7 @@ from costs.chip import Chip
 from costs.errors import InputError
 from costs.library import load_chip
 from costs.workload import Workload
-from dse.config import Experiment
+from dse.experiment_spec import Experiment
 from dse.data import DataSet, load_data
 from dse.training import Evaluation, make_evaluate, make_train_step
 from models.functional import Functional

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from dse.config import Experiment
+from dse.experiment_spec import Experiment
 from dse.context import make_context
 from dse.finetune import FinetunePhase
 from dse.front import FrontPhase
-from dse.joint import JointPhase, JointSelectionPhase
+from dse.joint import JointPhase
 from dse.policy import PolicyPhase
 from dse.predictor import PredictorPhase
 from dse.report import write_report
@@ -57,18 +57,18 @@ def phases(config: Experiment, rundir: RunDir) -> Sequence[Phase]:
     """
     context = make_context(config)
     if config.method == "joint":
-        search = [JointPhase(context), JointSelectionPhase(context)]
+        search = [JointPhase(context)]
     else:
         search = [
             WeightsPhase(context),
             PredictorPhase(context),
             PolicyPhase(context),
             SelectionPhase(context),
+            FinetunePhase(context),
         ]
     return [
         TablesPhase(context),
         *search,
-        FinetunePhase(context),
         FrontPhase(context, rundir.path),
         ReportPhase(rundir),
     ]

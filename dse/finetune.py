@@ -14,7 +14,7 @@ import numpy as np
 
 from dse.context import Context
 from dse.design_objective import DesignObjective
-from dse.tables import objective_of
+from dse.handover import objective_of, trained_weights
 from dse.training import batch_indices, make_optimizer, one_cycle
 
 
@@ -31,7 +31,7 @@ class FinetunePhase:
 
     def bind(self, outputs: dict[str, Any]) -> None:
         """Take the shared weights and the chosen designs."""
-        self.weights = outputs["weights"]
+        self.weights = trained_weights(outputs)
         chosen = outputs["selection"]
         objective: DesignObjective = objective_of(self.context, outputs)
         costs = objective.costs(chosen["ordinals"], chosen["assignment"])

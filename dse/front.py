@@ -22,7 +22,7 @@ from dse.design_objective import DesignObjective
 from dse.objective import TERMS
 from dse.relaxed import extension_corners, split_ordinals
 from dse.rundir import DESIGNS, FRONT_FILE, write_atomically
-from dse.tables import objective_of, trained
+from dse.handover import chosen_designs, final_params, objective_of, trained_weights
 
 ROUNDINGS = 16
 CONFIDENCE = 0.95
@@ -42,13 +42,13 @@ class FrontPhase:
     def bind(self, outputs: dict[str, Any]) -> None:
         """Take the designs and their weights."""
         self.objective: DesignObjective = objective_of(self.context, outputs)
-        self.chosen, self.tuned = outputs["selection"], outputs["finetune"]
-        self.stats = trained(outputs)["stats"]
+        self.chosen, self.params = chosen_designs(outputs), final_params(outputs)
+        self.stats = trained_weights(outputs)["stats"]
         self.costs = self.objective.costs(self.chosen["ordinals"], self.chosen["assignment"])
 
     def count(self, outputs: dict[str, Any]) -> int:
         """One step for each design."""
-        return outputs["selection"]["ordinals"].shape[1]
+        return chosen_designs(outputs)["ordinals"].shape[1]
 
     def init(self, outputs: dict[str, Any]) -> dict[str, Any]:
         """Room for the measurements."""
@@ -60,7 +60,7 @@ class FrontPhase:
     def step(self, state: dict[str, Any], index: int) -> tuple[dict[str, Any], dict | None]:
         """Count correct predictions of one design, and of 16 roundings of what it came from."""
         context, shape = self.context, self.objective.shape
-        params = {name: array[index] for name, array in self.tuned["params"].items()}
+        params = {name: array[index] for name, array in self.params.items()}
         crossing = context.crossing(self.costs["crossing"])[:, index]
 
         def correct(split: Any, widths: np.ndarray) -> int:
@@ -108,7 +108,7 @@ class FrontPhase:
 
     def _weights(self, index: int) -> dict[str, np.ndarray]:
         """Flat arrays `params/...` and `stats/...` of one design, norms calibrated for it."""
-        params = {name: np.ascontiguousarray(a[index]) for name, a in self.tuned["params"].items()}
+        params = {name: np.ascontiguousarray(a[index]) for name, a in self.params.items()}
         widths = self.objective.shape.widths(self.chosen["ordinals"])[:, index]
         crossing = self.context.crossing(self.costs["crossing"])[:, index]
         stats = self.context.net.measure(

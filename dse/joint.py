@@ -15,14 +15,15 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from costs.errors import InputError
 from dse.context import Context
 from dse.design_objective import DesignObjective
 from dse.objective import TERMS, calc_excess, calc_terms, scalarise
 from dse.policy import decode, initial_raw
-from dse.relaxed import Shape, extended_objective, sample_corner
+from dse.relaxed import extended_objective, sample_corner
 from dse.search import polish
 from dse.selection import free_ordinals
-from dse.tables import objective_of
+from dse.handover import objective_of
 from dse.training import (
     batch_indices,
     cross_entropy,
@@ -49,6 +50,12 @@ class JointPhase:
 
     def __init__(self, context: Context) -> None:
         """Bind the experiment."""
+        if context.config.objective.scalarisation != "linear":
+            raise InputError(
+                key="objective.scalarisation",
+                value=context.config.objective.scalarisation,
+                allowed="linear with method: joint",
+            )
         self.context = context
         self.settings = context.config.joint
         self.steps = self.settings.steps
@@ -76,12 +83,14 @@ class JointPhase:
             "design_optimizer": jax.tree.leaves(self.design_optimizer.init(raw)),
             "frozen": np.full(len(shape.ordinal_high), -1.0, np.float32),
             "frozen_assignment": np.full(shape.layers, -1, np.int32),
+            "relaxed": np.zeros(len(shape.ordinal_high)),
+            "gaps": np.zeros(3),
         }
 
     def step(self, state: dict[str, Any], index: int) -> tuple[dict[str, Any], dict | None]:
         """One batch on one rounding of the relaxed design."""
         config, train = self.context.config, self.context.data.train
-        part = index / self.steps
+        part = (index + 1) / self.steps  # so that the last step is frozen whatever the shares
         state = self._freeze(state, part)
         first, last = self.settings.temperature
         chosen = batch_indices(config.seed, index, config.training.batch, len(train))
@@ -111,27 +120,49 @@ class JointPhase:
         return state, metrics
 
     def result(self, state: dict[str, Any]) -> dict[str, Any]:
-        """Weights and the relaxed design as it stood."""
-        return {"params": state["params"], "stats": state["stats"], "raw": state["raw"]}
+        """Weights and the design, in the form in which `selection` hands designs on."""
+        chosen = {
+            "preference": preference_vector(self.context)[:, None],
+            "ordinals": state["frozen"].astype(int)[:, None],
+            "assignment": state["frozen_assignment"].astype(int)[:, None],
+            "relaxed": state["relaxed"][:, None],
+            "gaps": state["gaps"][:, None],
+        }
+        return {"params": state["params"], "stats": state["stats"], "chosen": chosen}
 
     def _freeze(self, state: dict[str, Any], part: float) -> dict[str, Any]:
-        """Fix widths, then hardware and assignment, at their nearest values."""
+        """Round the widths when they are due; later polish hardware and assignment and keep them.
+
+        What is left of the training then adapts the weights to the very design that is reported.
+        """
         shape = self.objective.shape
         widths_due = part >= self.settings.freeze_widths and state["frozen"][0] < 0
         all_due = part >= self.settings.freeze_assignment and state["frozen_assignment"][0] < 0
         if not (widths_due or all_due):
             return state
         ordinals, logits = decode(shape, np.asarray(state["raw"])[:, None], np)
-        frozen = state["frozen"].copy()
-        is_width = np.arange(len(frozen)) < len(shape.max_widths)
-        due = is_width | all_due
-        nearest = np.clip(np.round(ordinals[:, 0]), shape.ordinal_low, shape.ordinal_high)
-        frozen = np.where(due & (frozen < 0), nearest, frozen).astype(np.float32)
-        state = {**state, "frozen": frozen}
-        if all_due:
-            fixed = np.argmax(logits[:, :, 0], axis=1).astype(np.int32)
-            state["frozen_assignment"] = fixed
-        return state
+        is_width = np.arange(len(shape.ordinal_high)) < len(shape.max_widths)
+        open_ = state["frozen"] < 0
+        relaxed = np.where(open_, ordinals[:, 0], state["relaxed"])
+        nearest = np.clip(np.round(relaxed), shape.ordinal_low, shape.ordinal_high)
+        frozen = np.where(is_width & open_, nearest, state["frozen"]).astype(np.float32)
+        if not all_due:
+            relaxed = np.where(is_width, relaxed, state["relaxed"])
+            return {**state, "frozen": frozen, "relaxed": relaxed}
+        found = polish(
+            self.objective,
+            preference_vector(self.context),
+            nearest.astype(int),
+            np.argmax(logits[:, :, 0], axis=1),
+            free_ordinals(self.context, shape) & ~is_width,
+        )
+        return {
+            **state,
+            "frozen": found.ordinals.astype(np.float32),
+            "frozen_assignment": found.assignment.astype(np.int32),
+            "relaxed": relaxed,
+            "gaps": np.array([found.gap_before, found.gap_after, found.hardware_gap]),
+        }
 
     def _make_step(self) -> Any:
         context, settings, shape = self.context, self.settings, self.objective.shape
@@ -246,57 +277,3 @@ def _crossing(ends: np.ndarray, assignment: Array, chance: Array) -> Array:
     hard = (assignment[ends[:, 0]] != assignment[ends[:, 1]]).astype(jnp.float32)
     soft = 1.0 - jnp.sum(chance[ends[:, 0]] * chance[ends[:, 1]], axis=1)
     return hard + soft - jax.lax.stop_gradient(soft)
-
-
-class JointSelectionPhase:
-    """Rounds and polishes the one design of a joint run, in the form that `selection` hands on."""
-
-    name = "selection"
-    steps = 1
-
-    def __init__(self, context: Context) -> None:
-        """Bind the experiment."""
-        self.context = context
-
-    def bind(self, outputs: dict[str, Any]) -> None:
-        """Take tables and the relaxed design."""
-        self.objective = objective_of(self.context, outputs)
-        shape: Shape = self.objective.shape
-        self.ordinals, self.logits = decode(shape, np.asarray(outputs["joint"]["raw"])[:, None], np)
-
-    def init(self, outputs: dict[str, Any]) -> dict[str, Any]:
-        """Nothing found yet."""
-        shape = self.objective.shape
-        return {
-            "ordinals": np.zeros((len(shape.ordinal_high), 1), int),
-            "assignment": np.zeros((shape.layers, 1), int),
-            "gaps": np.zeros((3, 1)),
-        }
-
-    def step(self, state: dict[str, Any], index: int) -> tuple[dict[str, Any], dict | None]:
-        """Round and polish; widths stay, for without a predictor nothing speaks for accuracy."""
-        shape = self.objective.shape
-        rounded = np.clip(np.round(self.ordinals[:, 0]), shape.ordinal_low, shape.ordinal_high)
-        is_knob = np.arange(len(shape.ordinal_high)) >= len(shape.max_widths)
-        found = polish(
-            self.objective,
-            preference_vector(self.context),
-            rounded.astype(int),
-            np.argmax(self.logits[:, :, 0], axis=1),
-            free_ordinals(self.context, shape) & is_knob,
-        )
-        gaps = np.array([found.gap_before, found.gap_after, found.hardware_gap])
-        state = {
-            "ordinals": found.ordinals[:, None],
-            "assignment": found.assignment[:, None],
-            "gaps": gaps[:, None],
-        }
-        return state, {"assignment_gap": found.gap_before, "hardware_gap": found.hardware_gap}
-
-    def result(self, state: dict[str, Any]) -> dict[str, Any]:
-        """The one design, with what it came from."""
-        return {
-            "preference": preference_vector(self.context)[:, None],
-            "relaxed": self.ordinals.astype(float),
-            **state,
-        }

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from costs.chip_cost import ordered_sum
+from costs.ordered import ordered_sum
 
 COSTS = {
     "io_bytes": "io_bytes",

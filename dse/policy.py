@@ -13,7 +13,7 @@ from dse.context import Context
 from dse.design_objective import DesignObjective
 from dse.objective import TERMS
 from dse.relaxed import Shape, extended_objective, sample_corner
-from dse.tables import objective_of
+from dse.handover import objective_of
 
 Array = jax.Array
 

@@ -10,7 +10,7 @@ import numpy as np
 from dse.context import Context
 from dse.policy import apply_policy, decode, sample_preferences
 from dse.search import polish
-from dse.tables import objective_of
+from dse.handover import objective_of
 
 
 class SelectionPhase:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from costs.chip_tables import assemble, calc_block, list_blocks
+from costs.tables import default_cache_dir
 from dse.context import Context
-from dse.design_objective import DesignObjective, reference_design
-from dse.objective import COSTS
+from dse.design_objective import reference_design
+from dse.handover import budgets_of
 
 
 class TablesPhase:
@@ -32,7 +33,10 @@ class TablesPhase:
     def step(self, state: dict[str, Any], index: int) -> tuple[dict[str, Any], dict | None]:
         """One block."""
         block = calc_block(
-            self.blocks[index], self.context.chip, self.context.config.mapping_objective
+            self.blocks[index],
+            self.context.chip,
+            self.context.config.mapping_objective,
+            default_cache_dir(),
         )
         return {"blocks": [*state["blocks"], block]}, None
 
@@ -51,34 +55,3 @@ class TablesPhase:
             "reference": (ordinals, assignment),
             "reference_costs": reference,
         }
-
-
-def objective_of(context: Context, outputs: dict[str, Any]) -> DesignObjective:
-    """The objective of an experiment whose tables (and predictor, if any) are there."""
-    problem = assemble(context.workload, context.boundaries, context.chip, (), (), outputs["tables"]["table"])
-    predictor = outputs.get("predictor")
-    return DesignObjective(
-        problem=problem,
-        settings=context.config.objective,
-        reference=outputs["tables"]["reference_costs"],
-        budgets=budgets_of(context),
-        boundary_of_edge=context.boundary_of_edge,
-        edge_index=context.edge_index,
-        model=None if predictor is None else predictor["model"],
-    )
-
-
-def trained(outputs: dict[str, Any]) -> dict[str, Any]:
-    """Weights and statistics, of whichever phase trained them."""
-    return outputs["joint"] if "joint" in outputs else outputs["weights"]
-
-
-def budgets_of(context: Context) -> dict[str, float]:
-    """Hard limits of an experiment by the names of `COSTS`: the area, and those of `joint`."""
-    limits: dict[str, float] = {}
-    if context.config.hardware.area_budget_mm2 is not None:
-        limits["area"] = context.config.hardware.area_budget_mm2
-    if context.config.method == "joint":
-        given = context.config.joint.budget.model_dump()
-        limits |= {name: given[name] for name in COSTS if given[name] is not None}
-    return limits
