@@ -57,7 +57,9 @@ def solve_contiguous(problem: Problem, widths: np.ndarray, knobs: np.ndarray) ->
         [layers, count] non-dominated contiguous assignments.
     """
     layers, cores = len(problem.workload.layers), len(problem.chip.cores)
-    stages = [(s, e, k) for s in range(layers) for e in range(s + 1, layers + 1) for k in range(cores)]
+    stages = [
+        (s, e, k) for s in range(layers) for e in range(s + 1, layers + 1) for k in range(cores)
+    ]
     cost = _stage_costs(problem, widths, knobs, stages)
     kinds = problem.core_types
     labels = {(frozenset(), 0): (np.zeros((1, 4)), [()])}
@@ -100,7 +102,7 @@ def _assignment(path: tuple[tuple[int, int], ...]) -> np.ndarray:
 
 
 def _non_dominated(vectors: np.ndarray) -> np.ndarray:
-    """[n] mask of the rows that no other row is at most in all and less in one, first of equals."""
+    """[n] mask of the rows that no other row undercuts or equals; the first of equals stays."""
     order = np.lexsort(vectors.T[::-1])
     keep = np.zeros(len(vectors), bool)
     kept = np.empty((0, vectors.shape[1]))
@@ -125,7 +127,9 @@ def _stage_costs(
     tiled = np.concatenate([np.repeat(knobs[:, :, None], count, axis=2), free_knobs])
     costs = calc_chip_cost(ghostly, np.repeat(widths[:, None], count, axis=1), assignment, tiled)
     energy = costs["energy_pj"] - costs["energy_idle_pj"] - costs["energy_link_pj"]
-    sizes = {b.tensor: b.positions * widths[i] * b.bits / 8 for i, b in enumerate(problem.boundaries)}
+    sizes = {
+        b.tensor: b.positions * widths[i] * b.bits / 8 for i, b in enumerate(problem.boundaries)
+    }
     sent, outside = np.zeros(count), np.zeros(count)  # outside: input and output of free cores
     for number, tensor in enumerate(problem.workload.tensors):
         if tensor.producer < 0:
@@ -147,7 +151,9 @@ def _with_free_cores(problem: Problem) -> Problem:
     """The problem with two more cores on its bus on which everything is free."""
     chip = problem.chip
     free = replace(
-        chip.types[0], name="free", knobs=tuple((name, (1,), 0) for name, _, _ in chip.types[0].knobs)
+        chip.types[0],
+        name="free",
+        knobs=tuple((name, (1,), 0) for name, _, _ in chip.types[0].knobs),
     )
     names = ("before", "after")
     bus = replace(chip.links[0], cores=chip.core_names + names)
@@ -174,5 +180,9 @@ def _with_free_cores(problem: Problem) -> Problem:
     }
     offset = np.append(problem.hardware_offset, points)
     return replace(
-        problem, chip=wider, table=table.reshape(-1, table.shape[-1]), hardware_offset=offset, **grown
+        problem,
+        chip=wider,
+        table=table.reshape(-1, table.shape[-1]),
+        hardware_offset=offset,
+        **grown,
     )

@@ -64,9 +64,7 @@ class CoreType:
 
     def at(self, indices: tuple[int, ...]) -> Core:
         """The core at one point of the hardware grid, `indices` in the order of `knobs`."""
-        sizes = {
-            name: values[i] for (name, values, _), i in zip(self.knobs, indices, strict=True)
-        }
+        sizes = {name: values[i] for (name, values, _), i in zip(self.knobs, indices, strict=True)}
         side = sizes.pop("array")
         axes = {axis.name: side for axis in self.core.axes}
         return self.core.scaled(axes=axes, capacity_bytes=sizes)
@@ -139,5 +137,7 @@ class Chip:
                     allowed="links that join all cores",
                 )
         hop = np.array([link.hop_latency_s for link in self.links])
-        latency_s = sum((route[:, :, n] * hop[n] for n in range(len(hop))), np.zeros(route.shape[:2]))
+        latency_s = sum(
+            (route[:, :, n] * hop[n] for n in range(len(hop))), np.zeros(route.shape[:2])
+        )
         return route, latency_s

@@ -1,4 +1,4 @@
-"""Cost tables of a workload on a chip: every layer at every width, hardware point and home of its operands.
+"""Cost tables of a workload on a chip: each layer at each width, hardware point and set of homes.
 
 The tables are made block by block, a block being one family of layers (a layer, or the reduce or
 expand convolutions of a boundary at all widths) on one core type; `assemble` joins them into a
@@ -58,7 +58,7 @@ def list_blocks(
         boundaries: bottlenecks.
         workload: layers and tensors.
         chip: core types.
-        only: widths [boundaries] and knobs [types, 3] of one design, whose entries alone are wanted.
+        only: widths [boundaries] and knobs [types, 3] of one design, the only one wanted.
     """
     families: list[tuple[Layer, str | None, int, tuple[int, ...]]]
     families = [(layer, None, 1, (1,)) for layer in workload.layers]

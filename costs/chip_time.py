@@ -8,13 +8,13 @@ from costs.ordered import Array, ordered_sum
 from costs.problem import Problem
 
 
-def calc_times(problem: Problem, place: dict, slots: dict, moves: dict, xp: Any) -> dict[str, Array]:
+def calc_times(
+    problem: Problem, place: dict, slots: dict, moves: dict, xp: Any
+) -> dict[str, Array]:
     """Steady-state interval, and the latency of one input followed event by event [s]."""
     chip = problem.chip
     core, time_s = place["slot_core"], slots["time_s"]
-    busy = [
-        ordered_sum(xp.where(core == k, time_s, 0.0)) for k in range(len(chip.cores))
-    ]
+    busy = [ordered_sum(xp.where(core == k, time_s, 0.0)) for k in range(len(chip.cores))]
     rates = [link.bandwidth_bytes_per_s for link in chip.links]
     interval = (
         ordered_sum(slots["dram_bytes"]) + moves["dram_bytes"]
@@ -67,9 +67,7 @@ def calc_times(problem: Problem, place: dict, slots: dict, moves: dict, xp: Any)
             core_free[k] = xp.where(running, finish[i], core_free[k])
         if slot.kind == "expand":
             expanded[slot.edge] = xp.where(place["active"][i], finish[i], 0.0)
-        last_of_layer = slot.kind == "reduce" or (
-            slot.kind == "layer" and slot.owner not in sends
-        )
+        last_of_layer = slot.kind == "reduce" or (slot.kind == "layer" and slot.owner not in sends)
         if last_of_layer:
             for t, tensor in enumerate(problem.workload.tensors):
                 if tensor.producer != slot.owner:

@@ -58,7 +58,7 @@ class Slot:
 
 @dataclass(frozen=True)
 class Edge:
-    """Tensor `tensor` consumed by layer `consumer`; `fused` marks the operand of a fused addition."""
+    """Tensor `tensor` read by layer `consumer`; `fused` marks the operand of a fused addition."""
 
     tensor: int
     consumer: int
@@ -117,9 +117,7 @@ class Problem:
 
     def slot_of_layer(self, layer: int) -> int:
         """Index of the slot that runs a layer."""
-        return next(
-            i for i, s in enumerate(self.slots) if s.kind == "layer" and s.owner == layer
-        )
+        return next(i for i, s in enumerate(self.slots) if s.kind == "layer" and s.owner == layer)
 
 
 def layout(

@@ -14,8 +14,8 @@ from costs.chip import Chip
 from costs.errors import InputError
 from costs.library import load_chip
 from costs.workload import Workload
-from dse.experiment_spec import Experiment
 from dse.data import DataSet, load_data
+from dse.experiment_spec import Experiment
 from dse.training import Evaluation, make_evaluate, make_train_step
 from models.functional import Functional
 from models.resnet import resnet_architecture
@@ -107,9 +107,7 @@ def make_context(config: Experiment) -> Context:
 def with_fixed_hardware(chip: Chip) -> Chip:
     """The chip with every knob's grid reduced to its default."""
     types = tuple(
-        replace(
-            kind, knobs=tuple((name, (values[i],), 0) for name, values, i in kind.knobs)
-        )
+        replace(kind, knobs=tuple((name, (values[i],), 0) for name, values, i in kind.knobs))
         for kind in chip.types
     )
     return replace(chip, types=types)

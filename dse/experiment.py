@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from dse.experiment_spec import Experiment
 from dse.context import make_context
+from dse.experiment_spec import Experiment
 from dse.finetune import FinetunePhase
 from dse.front import FrontPhase
 from dse.joint import JointPhase

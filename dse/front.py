@@ -1,7 +1,7 @@
 """The front: final measurements of the chosen designs, and the files that hold them.
 
-Rows are filtered on validation accuracy, IO bytes and energy alone; the test pictures are read here,
-once for each design that stays, and filter nothing.
+Rows are filtered on validation accuracy, IO bytes and energy alone; the test pictures are read
+here, once for each design, and filter nothing.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from scipy.stats import binomtest
 from dse.context import Context
 from dse.design import COST_COLUMNS, cost_columns, describe
 from dse.design_objective import DesignObjective
+from dse.handover import chosen_designs, final_params, objective_of, trained_weights
 from dse.objective import TERMS
 from dse.relaxed import extension_corners, split_ordinals
 from dse.rundir import DESIGNS, FRONT_FILE, write_atomically
-from dse.handover import chosen_designs, final_params, objective_of, trained_weights
 
 ROUNDINGS = 16
 CONFIDENCE = 0.95
@@ -123,9 +123,7 @@ class FrontPhase:
 
     def _row(self, name: str, index: int, state: dict[str, Any]) -> dict[str, Any]:
         context, chosen = self.context, self.chosen
-        preference = {
-            term: float(chosen["preference"][i, index]) for i, term in enumerate(TERMS)
-        }
+        preference = {term: float(chosen["preference"][i, index]) for i, term in enumerate(TERMS)}
         ordinals, assignment = chosen["ordinals"][:, index], chosen["assignment"][:, index]
         design = describe(context, name, ordinals, assignment, preference)
         design.save(self.run_dir / DESIGNS / f"{name}.yaml")
@@ -154,7 +152,11 @@ class FrontPhase:
         }
         crossing = self.costs["crossing"]
         for i, boundary in enumerate(context.boundaries):
-            edges = [e for e, edge in enumerate(self.objective.problem.edges) if edge.tensor == boundary.tensor]
+            edges = [
+                e
+                for e, edge in enumerate(self.objective.problem.edges)
+                if edge.tensor == boundary.tensor
+            ]
             row[f"width_{boundary.name}"] = int(ordinals[i])
             row[f"crossing_{boundary.name}"] = int(crossing[edges, index].any())
         row |= {f"core_{layer}": core for layer, core in design.assignment.items()}
@@ -194,5 +196,3 @@ def _as_csv(rows: list[dict[str, Any]]) -> str:
     for row in rows:
         writer.writerow({k: repr(v) if isinstance(v, float) else v for k, v in row.items()})
     return text.getvalue()
-
-

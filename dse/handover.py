@@ -12,7 +12,9 @@ from dse.objective import COSTS
 
 def objective_of(context: Context, outputs: dict[str, Any]) -> DesignObjective:
     """The objective of an experiment whose tables (and predictor, if any) are there."""
-    problem = assemble(context.workload, context.boundaries, context.chip, (), (), outputs["tables"]["table"])
+    problem = assemble(
+        context.workload, context.boundaries, context.chip, (), (), outputs["tables"]["table"]
+    )
     predictor = outputs.get("predictor")
     return DesignObjective(
         problem=problem,
@@ -31,7 +33,7 @@ def trained_weights(outputs: dict[str, Any]) -> dict[str, Any]:
 
 
 def chosen_designs(outputs: dict[str, Any]) -> dict[str, Any]:
-    """The chosen designs: `ordinals` and `relaxed` [ordinals, designs], `assignment`, `gaps`, `preference`."""
+    """The chosen designs: ordinals, relaxed, assignment, gaps, preference, [.., designs] each."""
     return outputs["joint"]["chosen"] if "joint" in outputs else outputs["selection"]
 
 

@@ -18,12 +18,12 @@ import optax
 from costs.errors import InputError
 from dse.context import Context
 from dse.design_objective import DesignObjective
+from dse.handover import objective_of
 from dse.objective import TERMS, calc_excess, calc_terms, scalarise
 from dse.policy import decode, initial_raw
 from dse.relaxed import extended_objective, sample_corner
 from dse.search import polish
 from dse.selection import free_ordinals
-from dse.handover import objective_of
 from dse.training import (
     batch_indices,
     cross_entropy,
@@ -165,7 +165,7 @@ class JointPhase:
         }
 
     def _make_step(self) -> Any:
-        context, settings, shape = self.context, self.settings, self.objective.shape
+        context, shape = self.context, self.objective.shape
         net, training = context.net, context.config.training
         params_shape = jax.eval_shape(net.init, jax.random.key(0))[0]
         weight_tree = jax.tree.structure(jax.eval_shape(self.weight_optimizer.init, params_shape))
@@ -228,7 +228,9 @@ class JointPhase:
                 hard, assignment = corner
                 relaxed = shape.widths(ordinals)[:, 0]
                 widths = shape.widths(hard)[:, 0] + relaxed - jax.lax.stop_gradient(relaxed)
-                crossing = _crossing(ends, assignment[:, 0], jax.nn.softmax(logits[:, :, 0], axis=1))
+                crossing = _crossing(
+                    ends, assignment[:, 0], jax.nn.softmax(logits[:, :, 0], axis=1)
+                )
                 logits_out, _ = net.apply(params, stats, pictures, widths, crossing, "batch")
                 task = cross_entropy(logits_out, labels, training.label_smoothing)
                 correct = jnp.mean(jnp.argmax(logits_out, -1) == labels)

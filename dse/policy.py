@@ -1,4 +1,4 @@
-"""Phase (c), policy: from preference to design, trained on extended costs and predicted accuracy."""
+"""Phase (c), policy: from preference to design, on extended costs and predicted accuracy."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import optax
 
 from dse.context import Context
 from dse.design_objective import DesignObjective
+from dse.handover import objective_of
 from dse.objective import TERMS
 from dse.relaxed import Shape, extended_objective, sample_corner
-from dse.handover import objective_of
 
 Array = jax.Array
 
@@ -63,7 +63,7 @@ def initial_raw(shape: Shape, knobs: np.ndarray, assignment: np.ndarray) -> np.n
 def sample_preferences(
     rng: np.random.Generator, count: int, terms: list[str], corner_share: float = CORNER_SHARE
 ) -> np.ndarray:
-    """[5, count] preferences over the task and the given costs, uniform on the simplex plus corners."""
+    """[5, count] preferences over task and given costs, uniform on the simplex plus corners."""
     active = [0, *(TERMS.index(term) for term in terms)]
     weights = rng.dirichlet(np.ones(len(active)), size=count)
     corner = np.eye(len(active))[rng.integers(len(active), size=count)]
@@ -144,7 +144,9 @@ class PolicyPhase:
         treedef = jax.tree.structure(
             jax.eval_shape(
                 optimizer.init,
-                jax.eval_shape(lambda: init_policy(jax.random.key(0), self.settings.hidden, self.start)),
+                jax.eval_shape(
+                    lambda: init_policy(jax.random.key(0), self.settings.hidden, self.start)
+                ),
             )
         )
         seed = self.context.config.seed

@@ -86,9 +86,7 @@ def split_ordinals(shape: Shape, ordinals: Any, xp: Any = np) -> tuple[Any, Any]
     return lower, xp.clip(ordinals - lower, 0.0, 1.0)
 
 
-def sample_corner(
-    key: Array, shape: Shape, ordinals: Array, logits: Array
-) -> tuple[Array, Array]:
+def sample_corner(key: Array, shape: Shape, ordinals: Array, logits: Array) -> tuple[Array, Array]:
     """One independent rounding of each relaxed design.
 
     Args:

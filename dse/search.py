@@ -1,4 +1,4 @@
-"""Local search over integer designs: exact assignment, single moves, coordinate search on the grid."""
+"""Local search over integer designs: exact assignment, single moves, coordinates of the grid."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def assignment_gap(
     """Cost of an assignment over that of the best contiguous one, less 1; task loss left out.
 
     The cost is the geometric mean of the costs that the preference weighs, by its weights. An
-    assignment that revisits a core can be better than every contiguous one: the gap is then negative.
+    assignment that revisits a core can beat every contiguous one: the gap is then negative.
     """
     options = contiguous_candidates(objective.problem, ordinals)
     options = np.concatenate([assignment[:, None], options], axis=1)

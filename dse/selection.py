@@ -8,9 +8,9 @@ import moocore
 import numpy as np
 
 from dse.context import Context
+from dse.handover import objective_of
 from dse.policy import apply_policy, decode, sample_preferences
 from dse.search import polish
-from dse.handover import objective_of
 
 
 class SelectionPhase:
@@ -52,7 +52,11 @@ class SelectionPhase:
         ).astype(int)
         chosen = np.argmax(self.logits[:, :, index], axis=1)
         found = polish(
-            objective, self.preferences[:, index], rounded, chosen, free_ordinals(context, objective.shape)
+            objective,
+            self.preferences[:, index],
+            rounded,
+            chosen,
+            free_ordinals(context, objective.shape),
         )
         costs = objective.costs(found.ordinals[:, None], found.assignment[:, None])
         measured = context.evaluate(

@@ -21,9 +21,7 @@ Array = jax.Array
 
 def make_optimizer(settings: Training) -> optax.GradientTransformation:
     """AdamW without its learning rate, which the step takes as a value: one compilation for all."""
-    return optax.chain(
-        optax.scale_by_adam(), optax.add_decayed_weights(settings.weight_decay)
-    )
+    return optax.chain(optax.scale_by_adam(), optax.add_decayed_weights(settings.weight_decay))
 
 
 def one_cycle(peak: float, index: int, steps: int) -> float:
@@ -67,7 +65,8 @@ def make_train_step(
 ) -> Callable[..., tuple[Any, Any, dict[str, Array]]]:
     """A jitted step (params, optimizer leaves, stats, index, rate, data, labels, widths, crossing).
 
-    The first two are donated. Statistics are of each batch alone while designs change from step to step, so none are kept.
+    The first two are donated. Statistics are of each batch alone while designs change from step to
+    step, so none are kept.
     """
     optimizer = make_optimizer(settings)
     treedef = optimizer_structure(net, optimizer)
@@ -128,6 +127,7 @@ def make_evaluate(net: Functional) -> Callable[..., Evaluation]:
     The statistics of the norms are first taken on the calibration pictures under the very design
     that is evaluated, then the split is predicted with them.
     """
+
     @jax.jit
     def predict(
         params: Any, stats: Any, pictures: Array, labels: Array, widths: Array, crossing: Array

@@ -1,4 +1,4 @@
-"""A small residual workload on a chip with made-up layer costs, for tests of what stands above them."""
+"""A small residual workload on a chip with made-up layer costs, for tests of what uses them."""
 
 from dataclasses import replace
 
@@ -32,12 +32,19 @@ def make_workload(blocks: int = 3, channels: int = 8, size: int = 4) -> Workload
     for block in range(blocks):
         first = 1 + 2 * block
         for part in (1, 2):
-            layers.append(
-                replace(layers[0], name=f"block{block}.conv{part}", C=channels)
-            )
+            layers.append(replace(layers[0], name=f"block{block}.conv{part}", C=channels))
         consumers = (first, first + 1)
         tensors.append(
-            Tensor(f"x{block}", first - 1, consumers, elements, 8, shape, f"b{block}", fused=(first + 1,))
+            Tensor(
+                f"x{block}",
+                first - 1,
+                consumers,
+                elements,
+                8,
+                shape,
+                f"b{block}",
+                fused=(first + 1,),
+            )
         )
         tensors.append(Tensor(f"m{block}", first, (first + 1,), elements, 8, shape))
     tensors.append(Tensor("out", 2 * blocks, (), elements, 8, shape, output=True))
@@ -108,7 +115,11 @@ def make_problem(
 
     def sizes(knob: int) -> np.ndarray:
         return np.array(
-            [t.knobs[knob][1][p[knob]] for t, ps in zip(chip.types, points, strict=True) for p in ps],
+            [
+                t.knobs[knob][1][p[knob]]
+                for t, ps in zip(chip.types, points, strict=True)
+                for p in ps
+            ],
             float,
         )
 

@@ -24,7 +24,11 @@ def test_dynamic_program_equals_enumeration(seed):
 
     def costs(options):
         count = options.shape[1]
-        tiled = np.repeat(widths[:, None], count, 1), options, np.repeat(knobs[:, :, None], count, 2)
+        tiled = (
+            np.repeat(widths[:, None], count, 1),
+            options,
+            np.repeat(knobs[:, :, None], count, 2),
+        )
         return calc_chip_cost(problem, *tiled)
 
     everything = costs(enumerate_contiguous(layers, cores))

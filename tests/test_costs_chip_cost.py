@@ -12,7 +12,15 @@ from costs.chip import Link
 from costs.chip_cost import calc_chip_cost
 from costs.errors import InputError
 
-TOTALS = ("energy_pj", "io_bytes", "link_bytes", "dram_bytes", "latency_s", "interval_s", "area_mm2")
+TOTALS = (
+    "energy_pj",
+    "io_bytes",
+    "link_bytes",
+    "dram_bytes",
+    "latency_s",
+    "interval_s",
+    "area_mm2",
+)
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +96,9 @@ def test_free_links_make_the_cut_free(problem):
 def test_doubling_the_link_bandwidth_never_slows(problem):
     designs = random_designs(problem, 200)
     before = calc_chip_cost(problem, *designs)
-    links = tuple(replace(k, bandwidth_bytes_per_s=2 * k.bandwidth_bytes_per_s) for k in problem.chip.links)
+    links = tuple(
+        replace(k, bandwidth_bytes_per_s=2 * k.bandwidth_bytes_per_s) for k in problem.chip.links
+    )
     after = calc_chip_cost(replace(problem, chip=replace(problem.chip, links=links)), *designs)
     assert (after["interval_s"] <= before["interval_s"]).all()
     assert (after["latency_s"] <= before["latency_s"] * (1 + 1e-12)).all()

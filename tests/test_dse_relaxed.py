@@ -1,4 +1,4 @@
-"""Laws of the multilinear extension: exact at integers, unbiased gradient, forward always discrete."""
+"""Laws of the multilinear extension: exact at integers, gradient unbiased, values discrete."""
 
 import jax
 import jax.numpy as jnp
@@ -106,7 +106,8 @@ def test_gradient_is_that_of_the_extension_on_average(relaxed):
         step = np.zeros(5)
         step[i] = 1e-3
         slope = (
-            expectation(base_o + step, softmax(base_x)) - expectation(base_o - step, softmax(base_x))
+            expectation(base_o + step, softmax(base_x))
+            - expectation(base_o - step, softmax(base_x))
         ) / 2e-3
         np.testing.assert_allclose(found_o[i, 0], slope, atol=0.01)
     assert found_o[3, 0] == 0.0, "a grid of one value has nothing to differ from"
