@@ -38,24 +38,36 @@ class Monitor:
         self._live: Live | None = None
         self._head = ""
         self._steps = 0
-        self._shown_s = -math.inf
+        self._shown_s = self._kept_s = -math.inf
 
     def phase(self, name: str, number: int, of: int, steps: int) -> None:
         """A phase begins; its first step compiles."""
         self._head, self._steps = f"{number}/{of} {name}", steps
-        self._show(f"{self._head}: {steps:,} steps, preparing and compiling", keep=True)
-        self._shown_s = -math.inf
+        self._kept_s = -math.inf
+        line = f"{self._head}: {steps:,} steps, preparing and compiling"
+        self.say(line)
+        self._update(line)
 
     def progress(self, step: int, metrics: Mapping[str, float], seconds_left: float) -> None:
         """A step was completed."""
-        last = step == self._steps
-        interval_s = _REFRESH_S if self._console.is_terminal else _PLAIN_EVERY_S
-        if not last and time.monotonic() - self._shown_s < interval_s:
+        now_s, last = time.monotonic(), step == self._steps
+        keep = last or now_s - self._kept_s >= _PLAIN_EVERY_S
+        if not keep and now_s - self._shown_s < _REFRESH_S:
             return
-        self._shown_s = time.monotonic()
-        shown = "  ".join(f"{name} {format_value(name, metrics[name])}" for name in metrics)
-        left = "" if last else f"  {format_seconds(seconds_left)} left"
-        self._show(f"{self._head}: step {step:,}/{self._steps:,}  {shown}{left}", keep=last)
+        self._shown_s = now_s
+        left = "done" if last else f"{format_seconds(seconds_left)} left"
+        shown = "".join(
+            f"  {name.removesuffix(unit_of(name))} {format_value(name, value)}"
+            for name, value in metrics.items()
+        )
+        line = f"{self._head}: step {step:,}/{self._steps:,}  {left}{shown}"
+        self._update(line)
+        if keep:
+            self._kept_s = now_s
+            if last or not self._console.is_terminal:
+                self.say(line)
+            elif self._log is not None:
+                self._log(line)
 
     def say(self, text: str) -> None:
         """A line worth keeping, above the updating one."""
@@ -69,9 +81,9 @@ class Monitor:
         if live is not None:
             live.stop()
 
-    def _show(self, line: str, *, keep: bool) -> None:
+    def _update(self, line: str) -> None:
+        """Make a line the updating one; nothing where there is no terminal."""
         if not self._console.is_terminal:
-            self.say(line)
             return
         live = self._live
         if live is None:
@@ -79,8 +91,6 @@ class Monitor:
             live.start()
             self._live = live
         live.update(Text(line, no_wrap=True, overflow="ellipsis"), refresh=True)
-        if keep:
-            self.say(line)
 
 
 def print_json(data: Any) -> None:
@@ -129,17 +139,25 @@ def format_value(name: str, value: Any) -> str:
         return str(value)
     if not math.isfinite(value):
         return str(value)
-    if name.endswith("_bytes"):
+    unit = unit_of(name)
+    if unit == "_bytes":
         return _with_prefix(value, _PREFIXES) + "B"
-    if name.endswith("_pj"):
+    if unit == "_pj":
         return _with_prefix(value, _PICO_PREFIXES) + "J"
-    if name.endswith("_s") and not name.endswith("_per_s"):
+    if unit == "_s":
         return _with_prefix(value * 1e12, _PICO_PREFIXES) + "s"
     if "accuracy" in name and 0.0 <= value <= 1.0:
         return f"{100.0 * value:.2f} %"
     if isinstance(value, int):
         return f"{value:,}"
     return f"{value:,.0f}" if 1e4 <= abs(value) < 1e15 else f"{value:.4g}"
+
+
+def unit_of(name: str) -> str:
+    """The ending of a name that is a unit which `format_value` prints, or nothing."""
+    if name.endswith("_per_s"):
+        return ""
+    return next((unit for unit in ("_bytes", "_pj", "_s") if name.endswith(unit)), "")
 
 
 def format_seconds(seconds: float) -> str:

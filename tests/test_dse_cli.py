@@ -236,7 +236,7 @@ def test_monitor_writes_plain_lines_where_there_is_no_terminal(capsys: pytest.Ca
     monitor.close()
     assert kept == [
         "2/7 weights: 100 steps, preparing and compiling",
-        "2/7 weights: step 1/100  loss 0.5  energy_pj 2 uJ  1:01 left",
-        "2/7 weights: step 100/100  loss 0.5  energy_pj 2 uJ",
+        "2/7 weights: step 1/100  1:01 left  loss 0.5  energy 2 uJ",
+        "2/7 weights: step 100/100  done  loss 0.5  energy 2 uJ",
     ]
     assert capsys.readouterr().err.splitlines() == kept
