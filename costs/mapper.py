@@ -92,7 +92,8 @@ def write_mapping(
     """
     factors = {}
     for dim, choice in zip(part.dims, part.choice[row], strict=True):
-        line = Line(structure, order, dim, layer.bounds[dim], dict(sizes))
+        slides = dim in "PR" and layer.R > 1 or dim in "QS" and layer.S > 1
+        line = Line(structure, order, dim, layer.bounds[dim], dict(sizes), slides=slides)
         factors[dim] = dict(zip(line.kept, line.tilings.factors[choice], strict=True))
     loops: list[tuple[str, int]] = []
     starts = []

@@ -26,11 +26,35 @@ WINDOWS = (("P", "R", 0), ("Q", "S", 1))
 class Line:
     """Tilings of one dimension in one order, with the tile counts the columns need."""
 
-    def __init__(self, structure: Structure, order: Order, dim: str, bound: int, sizes: dict):
+    def __init__(
+        self,
+        structure: Structure,
+        order: Order,
+        dim: str,
+        bound: int,
+        sizes: dict[str, int],
+        *,
+        slides: bool = False,
+    ):
+        """Enumerate.
+
+        Args:
+            structure: the kind of core.
+            order: the order.
+            dim: the dimension.
+            bound: its bound.
+            sizes: largest PEs along each axis.
+            slides: whether it belongs to a window of more than one row, whose tiles overlap.
+        """
         self.structure, self.order, self.dim, self.bound = structure, order, dim, bound
         usable = {name for name, dims, *_ in structure.axes if dim in dims}
+        idle = _idle_stretches(structure, order, dim, slides=slides)
         # positions of the order's elements in this dimension's signature
-        self.kept = [i for i, e in enumerate(order.elements) if e == "t" or e in usable]
+        self.kept = [
+            i
+            for i, e in enumerate(order.elements)
+            if (e == "t" and i not in idle) or e in usable
+        ]
         signature = "".join("t" if order.elements[i] == "t" else "x" for i in self.kept)
         limits = tuple(sizes[order.elements[i]] for i in self.kept if order.elements[i] != "t")
         self.tilings: Factors = enumerate_factors(bound, signature, limits)
@@ -77,6 +101,25 @@ class Line:
                 for n in range(len(self.kept))
             )
         )
+
+
+def _idle_stretches(structure: Structure, order: Order, dim: str, *, slides: bool) -> set[int]:
+    """Stretches of loops in which a dimension need not stand (mapping_space.md, lemma 2).
+
+    A loop directly inside a tile that it indexes may as well stand directly outside it: that tile
+    gets smaller and nothing else changes. Input tiles that overlap are the exception, and so is a
+    loop that may keep the overlap of the next tile inwards.
+    """
+    idle = set()
+    for place, anchor in enumerate(order.anchors):
+        operand = structure.anchors[anchor][0]
+        if dim not in RELEVANT[operand]:
+            continue
+        after = order.anchors[place + 1 : place + 2]
+        before_inputs = bool(after) and structure.anchors[after[0]][0] == "I"
+        if not slides or (operand != "I" and not before_inputs):
+            idle.add(order.depth[anchor])
+    return idle
 
 
 @dataclass(frozen=True)
@@ -268,6 +311,8 @@ def _saved_words(
     """
     move, other = rows
     at = mover.local(max(i for i in range(depth) if order.elements[i] == "t"))
+    if mover.kept[at] >= depth or order.elements[mover.kept[at]] != "t":
+        raise AssertionError("the loop outside an input tile is always enumerated")
     between = mover.tilings.factors[:, at + 1 : mover.local(depth)].prod(axis=1)
     able = (mover.tilings.factors[:, at] > 1) & (between == 1)
     saved = []

@@ -480,8 +480,8 @@ def list_windows(
             window_part(
                 structure,
                 order,
-                Line(structure, order, out, outputs, axes),
-                Line(structure, order, slide, kernel, axes),
+                Line(structure, order, out, outputs, axes, slides=kernel > 1),
+                Line(structure, order, slide, kernel, axes, slides=kernel > 1),
                 (stride, dilation),
                 overlap,
             )
