@@ -27,6 +27,9 @@ from costs.window import (
     number_tiles,
 )
 
+Limits = tuple[int, int, int, int]
+"""Largest P, R, Q and S of the layers at hand."""
+
 _OUT = OPERANDS.index("O")
 _IN = OPERANDS.index("I")
 
@@ -64,7 +67,7 @@ def calc_counts(
     tiles: Tiles,
     conventions: Conventions,
     xp: ModuleType,
-    limits: tuple[int, int, int, int] = (0, 0, 0, 0),
+    limits: Limits | None = None,
 ) -> Counts:
     """Words crossing every interface.
 
@@ -75,8 +78,8 @@ def calc_counts(
         tiles: its tiles.
         conventions: static.
         xp: array namespace.
-        limits: at least the bounds of P, R, Q, S; used unless padding is counted and the halo is
-            not "exact". Static.
+        limits: at least the bounds of P, R, Q, S; needed when traced, if padding is skipped or
+            the halo "exact". Static.
     """
     inputs = _calc_inputs(layer, mapping, tiles, conventions, xp, limits)
     parts = []
@@ -147,19 +150,21 @@ def _calc_inputs(
     tiles: Tiles,
     conventions: Conventions,
     xp: ModuleType,
-    limits: tuple[int, int, int, int],
+    limits: Limits | None,
 ) -> _Words:
     """Words of input tiles, and what each shares with the one before (eq. 6 to 10)."""
     planes = _calc_words(mapping, tiles, "I", xp).upto
     skip = conventions.padding == "skipped"
-    each = skip or conventions.halo == "exact"
+    storage, macs = slice(0, -1), slice(-1, None)
     lines: dict[str, Lines] = {}
-    if each:
-        lines = {
-            dim: number_tiles(mapping, tiles, dim, most, xp)
-            for dim, most in zip("PRQS", limits, strict=True)
-        }
-    sums = calc_real_sums(layer, lines, xp) if skip else calc_box_sums(layer, tiles, xp)
+    if skip or conventions.halo == "exact":
+        lines = _number_all(mapping, tiles, storage, limits, xp)
+    if skip:
+        at_mac = calc_real_sums(layer, _number_all(mapping, tiles, macs, limits, xp), xp)
+        stored = calc_real_sums(layer, lines, xp)
+        sums = tuple(xp.concatenate(part, axis=-3) for part in zip(stored, at_mac, strict=True))
+    else:
+        sums = calc_box_sums(layer, tiles, xp)
     changes = _changes(mapping, tiles, _IN, xp)
     upto = planes
     for part, (out, kernel) in zip(sums, (_WINDOW[:2], _WINDOW[2:]), strict=True):
@@ -172,21 +177,39 @@ def _calc_inputs(
     if conventions.halo == "whole":
         return _Words(upto)
 
-    storing = as_rank(np.arange(planes.shape[-2])[:, None] < planes.shape[-2] - 1, planes)
     if conventions.halo == "exact":
         window = calc_shared_by_loop(layer, lines, skip, xp)
     else:
         advance = calc_advance(mapping, tiles, xp)
-        carries = calc_carries(layer, mapping, tiles, advance, xp)
-        window = (
-            calc_shared_by_loop(layer, lines, skip, xp)
-            if skip
-            else calc_shared_by_advance(layer, mapping, tiles, advance, xp)
-        )
+        carries = calc_carries(layer, mapping, tiles, advance, xp)[..., storage, :]
+        if skip:
+            window = calc_shared_by_loop(layer, lines, skip, xp)
+        else:
+            window = calc_shared_by_advance(layer, mapping, tiles, advance, xp)[..., storage, :]
         window = xp.where(carries, window, 0.0)
     moves_plane = mapping.loop_dim[..., None, :, _PLAIN["I"]].any(-1)
-    shared = xp.where(moves_plane, 0.0, planes[..., 1:] * window)
-    return _Words(upto, xp.where(storing, shared, 0.0))
+    shared = xp.where(moves_plane, 0.0, planes[..., storage, 1:] * window)
+    # MACs hold nothing that the next step could use
+    return _Words(upto, xp.concatenate([shared, xp.zeros_like(upto[..., macs, 1:])], axis=-2))
+
+
+def _number_all(
+    mapping: MappingArrays,
+    tiles: Tiles,
+    children: slice,
+    limits: Limits | None,
+    xp: ModuleType,
+) -> dict[str, Lines]:
+    """The tiles of P, R, Q and S one by one, as many as there are where `limits` says nothing."""
+    lines = {}
+    for index, dim in enumerate("PRQS"):
+        if limits is None:
+            number = tiles.all_tiles[..., _IN, children, DIMS.index(dim)]
+            most = int(np.max(number, initial=1))
+        else:
+            most = limits[index]
+        lines[dim] = number_tiles(mapping, tiles, dim, children, most, xp)
+    return lines
 
 
 def _changes(mapping: MappingArrays, tiles: Tiles, t: int, xp: ModuleType) -> tuple[Array, Array]:

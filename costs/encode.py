@@ -246,6 +246,8 @@ def _check_contiguous(layer: Layer, core: Core, arrays: MappingArrays) -> None:
         along = [axis.name in level.replicated for axis in core.axes] or [False]
         for dim in "PQRS":
             d = DIMS.index(dim)
+            if not arrays.axis[d].any():
+                continue
             outside = np.where(
                 arrays.temporal[d],
                 arrays.order[d] < arrays.position[operand, index],

@@ -116,7 +116,7 @@ def calc_shared_by_loop(
 
 
 def number_tiles(
-    mapping: MappingArrays, tiles: Tiles, dim: str, most: int, xp: ModuleType
+    mapping: MappingArrays, tiles: Tiles, dim: str, children: slice, most: int, xp: ModuleType
 ) -> Lines:
     """Tiles of a dimension of the inputs, one by one, with the tile before each (eq. 10).
 
@@ -124,17 +124,18 @@ def number_tiles(
         mapping: the mapping.
         tiles: its tiles.
         dim: one of P, Q, R, S.
-        most: at least the number of tiles of the dimension.
+        children: which children; static.
+        most: at least the number of tiles of the dimension; static.
         xp: array namespace.
     """
     d = DIMS.index(dim)
-    extent = tiles.extent[..., INPUT, :, d, None]
-    bound = tiles.all_words[..., INPUT, :, d, None]
+    extent = tiles.extent[..., INPUT, children, d, None]
+    bound = tiles.all_words[..., INPUT, children, d, None]
     number = as_rank(np.arange(most, dtype=np.float64), extent) + xp.zeros_like(extent)
     digits = []
     for m in range(mapping.factor.shape[-1]):
         factor = mapping.factor[..., None, d, m, None]
-        running = tiles.running[..., INPUT, :, d, m, None]
+        running = tiles.running[..., INPUT, children, d, m, None]
         weight = tiles.weight[..., None, d, m, None] / extent
         value = xp.floor((number + 0.5) / weight)
         value = value - factor * xp.floor((value + 0.5) / factor)
@@ -143,7 +144,7 @@ def number_tiles(
                 value=xp.where(running, value, 0.0),
                 loop=xp.where(running, mapping.order[..., None, d, m, None], -1.0),
                 end=factor - 1,
-                last=tiles.last_digit[..., INPUT, :, d, m, None],
+                last=tiles.last_digit[..., INPUT, children, d, m, None],
                 weight=weight,
             )
         )
