@@ -62,6 +62,28 @@ def load_chip(name_or_path: str | os.PathLike[str]) -> Chip:
     return build_chip(strict_yaml.load(path), path)
 
 
+def read_chip(name_or_path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The content of a chip file with the core files it names written into it.
+
+    Args:
+        name_or_path: as for `load_chip`.
+
+    Returns:
+        Data that `build_chip` makes the same chip of, wherever it is saved.
+
+    Raises:
+        InputError: as for `load_chip`.
+    """
+    path = _find("chips", name_or_path)
+    data = strict_yaml.load(path)
+    build_chip(data, path)
+    for part in data["core_types"].values():
+        if isinstance(part["core"], str):
+            inner = path.parent / part["core"] if _is_path(part["core"]) else part["core"]
+            part["core"] = strict_yaml.load(_find("cores", inner))
+    return data
+
+
 def build_chip(data: Any, file: object) -> Chip:
     """The chip that the content of a chip file describes.
 

@@ -71,12 +71,12 @@ def chart(front: Front, x: str, y: str, chosen: str, div: str) -> str:
             error_y=_bars(front, "validation", INK) if accurate else None,
             marker={
                 "size": 11,
-                "color": colors,
+                "color": colors if third == "validation_accuracy" else _logs(colors),
                 "colorscale": "Cividis",
                 "line": {"color": INK, "width": 0.8},
                 "colorbar": {
                     "title": {"text": _TITLES[third], "side": "right"},
-                    **_ticks(third, colors, even=True),
+                    **_ticks(third, colors, of_color=True),
                     "thickness": 10,
                     "outlinewidth": 0,
                 },
@@ -175,29 +175,38 @@ def _shown(front: Front, column: str) -> list[float]:
     return [factor * value for value in front.values(column)]
 
 
-def _ticks(column: str, values: list[float], *, even: bool = False) -> dict[str, object]:
+def _logs(values: list[float]) -> list[float]:
+    return [math.log10(max(value, 1e-30)) for value in values]
+
+
+def _ticks(column: str, values: list[float], *, of_color: bool = False) -> dict[str, object]:
     """Tick places and labels of a cost; an accuracy keeps plotly's own.
 
     On a logarithmic axis ticks stand at 1, 2 and 5 times powers of ten, or evenly where the values
     span too little for three of those.
     """
     low, high = min(values), max(values)
-    if column == "validation_accuracy" or not 0 < low < high:
+    if column == "validation_accuracy" or low <= 0:
         return {}
-    places = [
-        digit * 10.0**power
-        for power in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-        for digit in (1, 2, 5)
-        if 0.9 * low <= digit * 10.0**power <= 1.1 * high
-    ]
-    if even or len(places) < 3:
+    places = (
+        [low]
+        if low == high
+        else [
+            digit * 10.0**power
+            for power in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+            for digit in (1, 2, 5)
+            if 0.9 * low <= digit * 10.0**power <= 1.1 * high
+        ]
+    )
+    if low < high and len(places) < 3:
         power = 10.0 ** math.floor(math.log10((high - low) / 4))
         step = next(d * power for d in (1, 2, 5, 10) if d * power >= (high - low) / 5)
         places = [i * step for i in range(math.floor(low / step), math.ceil(high / step) + 1)]
         places = [place for place in places if place > 0]
     return {
         "tickmode": "array",
-        "tickvals": places,
+        # A colour scale is linear, so it is given logarithms.
+        "tickvals": _logs(places) if of_color else places,
         "ticktext": [shown(column, place) for place in places],
     }
 

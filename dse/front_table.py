@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import math
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,6 +22,7 @@ REQUIRED = ("id", "validation_accuracy", "io_bytes", "energy_pj")
 # A stacked bar reads best with arithmetic at the bottom and the outside world on top.
 _ENERGY_FIRST = ("mac",)
 _ENERGY_LAST = ("dram", "link", "idle")
+_SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 
 
 @dataclass(frozen=True)
@@ -137,6 +139,15 @@ def read_front(path: str | Path) -> Front:
             raise InputError("has another number of cells than the heading", file=path, line=line)
     rows = tuple({name: _parsed(name, cell) for name, cell in cells.items()} for cells in raw)
     ids = [str(row["id"]) for row in rows]
+    for line, name in enumerate(ids, start=2):
+        if not _SAFE_ID.fullmatch(name):  # it becomes part of a path
+            raise InputError(
+                file=path,
+                line=line,
+                key="id",
+                value=name,
+                allowed="letters, digits, . _ -, at most 80",
+            )
     if len(set(ids)) != len(ids):
         twice = next(i for i in ids if ids.count(i) > 1)
         raise InputError("two rows have the same id", file=path, key="id", value=twice)

@@ -124,6 +124,7 @@ def test_ids_and_cores_stay_words():
         ("id,validation_accuracy,io_bytes,energy_pj\n", ["no designs"]),
         ("id,validation_accuracy,io_bytes,energy_pj\nd0,0.9,12\n", [":2", "cells"]),
         ("id,validation_accuracy,io_bytes,energy_pj\nd0,.9,1,2\nd0,.9,1,2\n", ["same id"]),
+        ("id,validation_accuracy,io_bytes,energy_pj\n../d0,.9,1,2\n", ["../d0", "letters"]),
         ("id,validation_accuracy,io_bytes,energy_pj\nd0,.9,many,2\n", ["io_bytes", "many"]),
     ],
 )
