@@ -54,6 +54,8 @@ class Solutions:
         total_energy_pj: `(points,)` sum of both, outermost level first [pJ].
         cycles: `(points,)` [cycles].
         read_bytes, write_bytes: `(points, levels, operands)` traffic of each level [bytes].
+        candidate_read_bits, candidate_write_bits: `(mappings, levels)` traffic of every candidate
+            [bits], what `costs.envelope` chooses among.
         candidates: the search's own account.
     """
 
@@ -65,6 +67,8 @@ class Solutions:
     cycles: np.ndarray
     read_bytes: np.ndarray
     write_bytes: np.ndarray
+    candidate_read_bits: np.ndarray
+    candidate_write_bits: np.ndarray
     candidates: Candidates
 
 
@@ -172,6 +176,8 @@ def solve(
             cycles=nothing,
             read_bytes=np.full(shape, math.nan),
             write_bytes=np.full(shape, math.nan),
+            candidate_read_bits=np.zeros((0, levels)),
+            candidate_write_bits=np.zeros((0, levels)),
             candidates=candidates,
         )
     return _select(
@@ -250,6 +256,8 @@ def _select(
         cycles=_blank(cycles[at], none),
         read_bytes=_blank(traffic.read_bits[best] / 8, none),
         write_bytes=_blank(traffic.write_bits[best] / 8, none),
+        candidate_read_bits=sum_last(traffic.read_bits),
+        candidate_write_bits=sum_last(traffic.write_bits),
         candidates=candidates,
     )
 
