@@ -94,7 +94,8 @@ def export(
 @app.command()
 def evaluate(
     what: Annotated[
-        str | None, typer.Argument(metavar="[NETWORK | DESIGN]", help="A network or a design.yaml.")
+        str | None,
+        typer.Argument(metavar="[NETWORK | DESIGN]", help="A network, a design or an export."),
     ] = None,
     hardware: Annotated[
         str | None, typer.Argument(metavar="[CORE]", help="A core's name or YAML file.")
@@ -120,10 +121,14 @@ def evaluate(
 
     if case is not None and what is None:
         commands.evaluate_cases_command(case, as_json=as_json)
+    elif what is not None and hardware is None and case is None and Path(what).is_dir():
+        from dse.commands.exported import evaluate_export_command
+
+        raise typer.Exit(evaluate_export_command(Path(what), as_json=as_json))
     elif what is not None and hardware is None and case is None:
         commands.evaluate_design_command(Path(what), figure=figure, as_json=as_json)
     elif what is None or hardware is None or case is not None:
-        raise typer.BadParameter("give NETWORK CORE, or a design.yaml, or --case FILE")
+        raise typer.BadParameter("give NETWORK CORE, a design.yaml, an export, or --case FILE")
     elif bounds:
         commands.evaluate_bounds_command(
             what,

@@ -1,0 +1,28 @@
+"""`dse evaluate EXPORT_DIR`: everything that an export claims, computed anew from its own files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dse.console import print_error, print_json, print_line, print_table
+from dse.outcomes import EXIT_DONE, EXIT_FAILED
+
+
+def evaluate_export_command(folder: Path, *, as_json: bool) -> int:
+    """Compare costs and correct predictions with the summary; the exit code is 1 if any differs."""
+    from dse.exported import check_export
+
+    found = check_export(folder)
+    if as_json:
+        print_json(found)
+    else:
+        columns = ("pictures", "recorded", "flax", "onnx", "stablehlo")
+        rows = [[name, *(row[c] for c in columns)] for name, row in found["correct"].items()]
+        print_table(("split", *columns), rows, title=f"design {found['id']}, correct predictions")
+        # in full: these are the figures that front.csv has
+        print_table(("cost", "value"), [(k, repr(v)) for k, v in found["costs"].items()])
+        for line in found["differences"]:
+            print_error(line)
+        if found["matches"]:
+            print_line("all digests, costs and correct predictions are those of summary.json")
+    return EXIT_DONE if found["matches"] else EXIT_FAILED
