@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import re
+from typing import Any
 
 import pytest
 import yaml
@@ -19,9 +20,18 @@ GEMMINI = Conventions(first_read="at_mac")
 EXERCISES = ("eyeriss_like", "simba_like", "simple_weight_stationary", "simple_output_stationary")
 
 
+def found_in(text, pattern):
+    """Groups of a pattern that must be there."""
+    match = re.search(pattern, text)
+    assert match is not None, pattern
+    return match.groups()
+
+
 def gemmini_case(row):
     """One row of timeloop_gemmini_300.csv; the formulas of energy are those of its README."""
-    size = {key: int(row[key]) for key in ("N", "K", "C", "P", "Q", "R", "S", "pe_dim")}
+    size: dict[str, Any] = {
+        key: int(row[key]) for key in ("N", "K", "C", "P", "Q", "R", "S", "pe_dim")
+    }
     pe_dim = size.pop("pe_dim")
     spad_kb, accum_kb = float(row["spad_KB"]), float(row["accum_KB"])
     stride = (int(row["Wstride"]), int(row["Hstride"]))
@@ -31,7 +41,7 @@ def gemmini_case(row):
         head, *factors = part.split()
         position[head[:2]] = len(loops)
         for text in factors:
-            dim, factor, unrolled = re.fullmatch(r"([A-Z])(\d+)(X?)", text).groups()
+            dim, factor, unrolled = found_in(text, r"^([A-Z])(\d+)(X?)$")
             (spatial[dim] if unrolled else loops).append((dim, int(factor)))
     spad = 0.02513 * spad_kb + 0.49
     accumulator = 0.1005 * accum_kb / pe_dim + 1.94
@@ -164,13 +174,13 @@ def parse_stats(text):
                 values[f"Scalar {kind}"] * instances for kind in ("reads", "fills", "updates")
             )
             operands[chunk[0]] = {"read": reads, "write": fills + updates}, values["Energy"]
-        levels[re.search(r"=== (\w+) ===", part)[1]] = {
-            "block": int(re.search(r"Block size\s+: (\d+)", part)[1]),
-            "leakage": float(re.search(r"Leakage energy \(total\)\s+: ([\d.]+)", part)[1]),
+        levels[found_in(part, r"=== (\w+) ===")[0]] = {
+            "block": int(found_in(part, r"Block size\s+: (\d+)")[0]),
+            "leakage": float(found_in(part, r"Leakage energy \(total\)\s+: ([\d.]+)")[0]),
             "operands": operands,
         }
-    cycles = int(re.search(r"\nCycles: (\d+)", text)[1])
-    return cycles, float(re.search(r"\nEnergy: ([\d.]+) uJ", text)[1]), levels
+    cycles = int(found_in(text, r"\nCycles: (\d+)")[0])
+    return cycles, float(found_in(text, r"\nEnergy: ([\d.]+) uJ")[0]), levels
 
 
 def exercise_case(folder, name, printed):
@@ -181,9 +191,7 @@ def exercise_case(folder, name, printed):
     loops, spatial, places = parse_map((folder / f"{name}.map.txt").read_text(encoding="utf-8"))
     table = yaml.safe_load((folder / f"{name}.ERT_summary.yaml").read_text(encoding="utf-8"))
     energies = {
-        re.search(r"\.(\w+)\[", entry["name"])[1]: {
-            a["name"]: a["energy"] for a in entry["actions"]
-        }
+        found_in(entry["name"], r"\.(\w+)\[")[0]: {a["name"]: a["energy"] for a in entry["actions"]}
         for entry in table["ERT_summary"]["table_summary"]
     }
     axes = tuple(Axis(f"axis{number}", factor) for number, (_, factor) in enumerate(spatial))
