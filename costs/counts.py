@@ -16,6 +16,7 @@ import numpy as np
 from costs.conventions import Conventions
 from costs.digits import as_rank, sum_last
 from costs.encode import Array, CoreArrays, LayerArrays, MappingArrays
+from costs.errors import InputError
 from costs.halo import calc_advance, calc_carries, calc_shared_by_advance
 from costs.layer import DIMS, OPERANDS
 from costs.tiles import Tiles
@@ -29,6 +30,9 @@ from costs.window import (
 
 Limits = tuple[int, int, int, int]
 """Largest P, R, Q and S of the layers at hand."""
+
+# tiles of outputs times tiles of the kernel in one direction, all of which stand in memory
+_MAX_PAIRS = 400_000
 
 _OUT = OPERANDS.index("O")
 _IN = OPERANDS.index("I")
@@ -201,13 +205,23 @@ def _number_all(
     xp: ModuleType,
 ) -> dict[str, Lines]:
     """The tiles of P, R, Q and S one by one, as many as there are where `limits` says nothing."""
-    lines = {}
+    lines: dict[str, Lines] = {}
+    numbers = []
     for index, dim in enumerate("PRQS"):
         if limits is None:
             number = tiles.all_tiles[..., _IN, children, DIMS.index(dim)]
-            most = int(np.max(number, initial=1))
+            numbers.append(int(np.max(number, initial=1)))
         else:
-            most = limits[index]
+            numbers.append(limits[index])
+    for pairs in (numbers[0] * numbers[1], numbers[2] * numbers[3]):
+        if pairs > _MAX_PAIRS:
+            raise InputError(
+                "too many tiles to be told apart, as padding 'skipped' and halo 'exact' need",
+                key="conventions",
+                value=pairs,
+                allowed=f"at most {_MAX_PAIRS} along height or width",
+            )
+    for dim, most in zip("PRQS", numbers, strict=True):
         lines[dim] = number_tiles(mapping, tiles, dim, children, most, xp)
     return lines
 

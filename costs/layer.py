@@ -29,6 +29,9 @@ RELEVANT = {
 REDUCTION = frozenset("CRS")
 """Dimensions over which outputs are summed."""
 
+MAX_EXACT = 2**53
+"""Largest number below which all integers are float64: what is counted stays below it."""
+
 Kind = Literal["conv", "pool", "elementwise"]
 
 
@@ -120,6 +123,12 @@ class Layer:
         if self.input_size is not None:
             size = _check_pair(f"{self.name}.input_size", self.input_size, 1)
             object.__setattr__(self, "input_size", size)
+        if self.iterations > MAX_EXACT:
+            raise InputError(
+                key=f"{self.name}.N",
+                value=f"{self.iterations:.3g} points in all dimensions",
+                allowed="at most 2**53, beyond which counts would not be exact",
+            )
         for axis, name in enumerate(("height", "width")):
             if self._input_extent(axis) < 1:
                 raise InputError(

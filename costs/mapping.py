@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from costs.core import Core
 from costs.errors import InputError
-from costs.layer import DIMS, OPERANDS, Layer
+from costs.layer import DIMS, MAX_EXACT, OPERANDS, Layer
 
 
 @dataclass(frozen=True)
@@ -94,11 +94,11 @@ def check_mapping(layer: Layer, core: Core, mapping: Mapping) -> None:
             dimensions, a level does not hold the operand, or positions decrease inwards.
     """
     for dim, bound in layer.bounds.items():
-        if mapping.factor(dim) < bound:
+        if not bound <= mapping.factor(dim) <= MAX_EXACT:
             raise InputError(
                 key=f"{layer.name}.mapping.{dim}",
                 value=mapping.factor(dim),
-                allowed=f"factors with a product of at least {bound}",
+                allowed=f"factors with a product from {bound} to 2**53",
             )
     for name, factors in mapping.spatial.items():
         axis = core.axis(name)

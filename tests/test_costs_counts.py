@@ -120,3 +120,16 @@ def test_conventions_are_checked():
         option: dict[str, Any] = {name: value}
         with pytest.raises(InputError, match=f"conventions.{name}"):
             Conventions(**option)
+
+
+def test_absurd_numbers_are_refused_or_counted_but_never_exhaust_memory():
+    core = Core("c", (MemoryLevel("dram"), MemoryLevel("buffer")))
+    layer = Layer("l", P=2**31 - 1)
+    mapping = Mapping((("P", 2**31 - 1),), {t: {"buffer": 1} for t in "WIO"})
+    assert evaluate(layer, core, mapping).counts["dram"]["O"]["write"] == layer.P
+    for conventions in (Conventions(halo="exact"), Conventions(padding="skipped")):
+        with pytest.raises(InputError, match="too many tiles"):
+            evaluate(layer, core, mapping, conventions)
+    doubled = Mapping((("P", 2**31 - 1), ("P", 2**31 - 1)), mapping.stored)
+    with pytest.raises(InputError, match="product"):
+        evaluate(layer, core, doubled)

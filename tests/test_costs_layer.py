@@ -60,6 +60,7 @@ def test_bytes_follow_bits():
         ("l.P", {"P": 2.0}),
         ("l.N", {"N": True}),
         ("l.Q", {"Q": 2**40}),
+        ("l.N", {"N": 2**30, "K": 2**30}),
         ("l.bits_w", {"bits_w": 0}),
         ("l.stride", {"stride": (0, 1)}),
         ("l.stride", {"stride": 2}),
