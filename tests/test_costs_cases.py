@@ -91,7 +91,7 @@ def test_inline_core_and_conventions():
         (["core"], "nvdla", "core: no shipped core of that name, did you mean nvdla_like?"),
         (["core"], 3, "core: not allowed (got 3"),
         (["core"], {"name": "x"}, "core.clock_hz: missing"),
-        (["mapping", "loops", 3], ["S", 1], "allowed: factors with a product of at least"),
+        (["mapping", "loops", 3], ["S", 1], "allowed: factors with a product from 3"),
         (["mapping", "loops", 0], ["X", 4], "mapping.loops.0.0: not allowed (got 'X'"),
         (["mapping", "loops", 0], ["P"], "mapping.loops.0: missing"),
         (["mapping", "loops", 0], ["P", -4], "mapping.loops.0.1: not allowed (got -4"),
