@@ -10,6 +10,7 @@ solution serves all preferences.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from dataclasses import replace
@@ -27,19 +28,31 @@ def count_contiguous(layers: int, cores: int) -> int:
     )
 
 
-def enumerate_contiguous(layers: int, cores: int) -> np.ndarray:
+@functools.lru_cache(maxsize=8)
+def enumerate_contiguous(
+    layers: int, cores: int, kinds: tuple[int, ...] | None = None
+) -> np.ndarray:
     """All contiguous partitions onto distinct cores.
 
+    Args:
+        layers: number of layers.
+        cores: number of cores.
+        kinds: type of each core, where cores of one type can be exchanged (they share one bus):
+            then they are taken in order. None lists all.
+
     Returns:
-        [layers, count] core index of each layer.
+        [layers, count] core index of each layer; read-only.
     """
     found = []
     for stages in range(1, min(cores, layers) + 1):
         for cuts in itertools.combinations(range(1, layers), stages - 1):
             stage = np.searchsorted(cuts, np.arange(layers), side="right")
             for order in itertools.permutations(range(cores), stages):
-                found.append(np.array(order)[stage])
-    return np.stack(found, axis=1)
+                if kinds is None or _takes_twins_in_order(order, kinds):
+                    found.append(np.array(order)[stage])
+    options = np.stack(found, axis=1)
+    options.setflags(write=False)
+    return options
 
 
 def solve_contiguous(problem: Problem, widths: np.ndarray, knobs: np.ndarray) -> np.ndarray:
@@ -89,7 +102,13 @@ def solve_contiguous(problem: Problem, widths: np.ndarray, knobs: np.ndarray) ->
     return np.stack([_assignment(path) for path in survivors], axis=1)
 
 
-def _has_unused_twin(core: int, used: frozenset[int], kinds: np.ndarray) -> bool:
+def _takes_twins_in_order(order: tuple[int, ...], kinds: tuple[int, ...]) -> bool:
+    return not any(
+        _has_unused_twin(core, frozenset(order[:n]), kinds) for n, core in enumerate(order)
+    )
+
+
+def _has_unused_twin(core: int, used: frozenset[int], kinds: np.ndarray | tuple[int, ...]) -> bool:
     """Equal cores are taken in order, which loses nothing on a bus."""
     return any(kinds[c] == kinds[core] and c not in used for c in range(core))
 

@@ -161,8 +161,7 @@ def _slot_costs(problem: Problem, widths: Array, place: dict, xp: Any) -> dict:
             weights.append(problem.rows[slot.row].bytes("W") + 0.0 * active[0])
             rows.append(slot.row + 0 * slot_core[0])
         else:
-            channels = problem.boundaries[slot.boundary].channels
-            width = xp.clip(widths[slot.boundary], 1, channels - 1)
+            width = xp.clip(widths[slot.boundary], 1, problem.largest_pairs[slot.boundary])
             per_width = problem.rows[slot.row].bytes("W")  # the row of width 1
             weights.append(per_width * width + 0.0 * active[0])
             rows.append(slot.row + width - 1)

@@ -32,8 +32,8 @@ class Boundary:
         channels: C, the uncompressed width; width C means that no pair is present.
         positions: H*W, spatial positions of the tensor.
         bits: bits of a crossing activation.
-        reduce: layer for each width 1..C-1, C -> w.
-        expand: layer for each width 1..C-1, w -> C.
+        reduce: layer for each width 1, 2, .. of a pair, C -> w; at most C - 1 of them.
+        expand: layer for each width, w -> C.
     """
 
     name: str
@@ -101,6 +101,11 @@ class Problem:
     buffer_write_pj: np.ndarray
 
     @property
+    def largest_pairs(self) -> tuple[int, ...]:
+        """Largest width of each boundary's pair."""
+        return tuple(len(b.reduce) for b in self.boundaries)
+
+    @property
     def max_widths(self) -> tuple[int, ...]:
         """Channel count of each boundary; as a width it means uncompressed."""
         return tuple(b.channels for b in self.boundaries)
@@ -129,7 +134,7 @@ def layout(
         for number, tensor in enumerate(workload.tensors)
         for consumer in tensor.consumers
     )
-    boundary_of = {b.tensor: i for i, b in enumerate(boundaries)}
+    boundary_of = {b.tensor: i for i, b in enumerate(boundaries) if b.reduce}
     rows = list(workload.layers)
     first_row = {}
     for number, boundary in enumerate(boundaries):

@@ -85,14 +85,13 @@ def make_context(config: Experiment) -> Context:
         InputError: naming the key that does not fit.
     """
     data = load_data(config.data.name)
-    options = dict(config.network.options)
     architecture = resnet_architecture(
         config.network.name,
         input_shape=data.input_shape,
         classes=data.classes,
         bottlenecks=config.network.bottlenecks,
         bits=config.network.bits,
-        **options,  # pyright: ignore[reportArgumentType] - checked by the network's description
+        width_multiplier=config.network.width_multiplier,
     )
     net = Functional.from_architecture(architecture)
     workload = workload_of(
@@ -101,7 +100,8 @@ def make_context(config: Experiment) -> Context:
     chip = load_chip(config.chip)
     if config.hardware.mode == "fixed":
         chip = with_fixed_hardware(chip)
-    return Context(config, data, net, workload, cost_boundaries(net, workload), chip)
+    boundaries = cost_boundaries(net, workload, config.network.largest_width)
+    return Context(config, data, net, workload, boundaries, chip)
 
 
 def with_fixed_hardware(chip: Chip) -> Chip:
@@ -113,12 +113,24 @@ def with_fixed_hardware(chip: Chip) -> Chip:
     return replace(chip, types=types)
 
 
-def cost_boundaries(net: Functional, workload: Workload) -> tuple[cost_problem.Boundary, ...]:
+def cost_boundaries(
+    net: Functional, workload: Workload, largest_width: int | dict[str, int] | None = None
+) -> tuple[cost_problem.Boundary, ...]:
     """The network's bottlenecks with the layers of their pairs at every width.
 
+    Args:
+        net: the network.
+        workload: layers and tensors read off it.
+        largest_width: of a pair [channels], one or by boundary.
+
     Raises:
-        InputError: if what crosses is not the tensor that the boundary narrows.
+        InputError: if what crosses is not the tensor that the boundary narrows, or a bottleneck
+            would be wider than its boundary.
     """
+    if isinstance(largest_width, dict):
+        names = [boundary.name for boundary in net.boundaries]
+        for name in sorted(set(largest_width) - set(names)):
+            raise InputError("no such boundary", key=f"network.largest_width.{name}", allowed=names)
     tensor_of = {tensor.boundary: i for i, tensor in enumerate(workload.tensors)}
     found = []
     for boundary in net.boundaries:
@@ -132,7 +144,16 @@ def cost_boundaries(net: Functional, workload: Workload) -> tuple[cost_problem.B
                 value=handed_on,
                 allowed=f"boundaries whose tensor {shape} another layer reads",
             )
-        widths = range(1, boundary.channels)
+        by_name = isinstance(largest_width, dict)
+        cap = largest_width.get(boundary.name) if by_name else largest_width
+        if cap is not None and cap > boundary.channels:
+            raise InputError(
+                f"a bottleneck wider than its boundary {boundary.name}",
+                key="network.largest_width" + (f".{boundary.name}" if by_name else ""),
+                value=cap,
+                allowed=f"at most its {boundary.channels} channels",
+            )
+        widths = range(1, min(boundary.channels - 1, cap or boundary.channels) + 1)
         found.append(
             cost_problem.Boundary(
                 name=boundary.name,

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from costs import strict_yaml
-from costs.chip import KNOBS, Chip
+from costs.chip import Chip
 from costs.chip_cost import calc_chip_cost
 from costs.chip_tables import build_problem
 from costs.errors import InputError
-from costs.problem import Problem
+from costs.problem import Boundary, Problem
 from dse.config import Experiment, parse_config
 from dse.context import Context, make_context
 from dse.rundir import write_atomically
@@ -67,15 +67,19 @@ def load_design(path: str | Path) -> Design:
 
 
 def describe(
-    context: Context, name: str, ordinals: np.ndarray, assignment: np.ndarray, preference: dict
+    context: Context,
+    name: str,
+    widths: np.ndarray,
+    knobs: np.ndarray,
+    assignment: np.ndarray,
+    preference: dict[str, float],
 ) -> Design:
-    """The design of integer arrays: ordinals [ordinals], assignment [layers]."""
+    """The design of integer arrays: widths [boundaries], knobs [types, 3], assignment [layers]."""
     boundaries, chip = context.boundaries, context.chip
-    knobs = ordinals[len(boundaries) :].reshape(len(chip.types), len(KNOBS))
     return Design(
         id=name,
         experiment=context.config.model_dump(mode="json"),
-        widths={b.name: int(w) for b, w in zip(boundaries, ordinals, strict=False)},
+        widths={b.name: int(w) for b, w in zip(boundaries, widths, strict=True)},
         assignment={
             layer.name: chip.core_names[core]
             for layer, core in zip(context.workload.layers, assignment, strict=True)
@@ -99,22 +103,23 @@ class PlacedDesign:
         design: the design.
         context: its experiment.
         problem: tables that hold the entries it needs.
-        ordinals: [ordinals] integers on the problem's grid.
+        widths: [boundaries] integers.
+        knobs: [types, 3] grid indices.
         assignment: [layers] core indices.
     """
 
     design: Design
     context: Context
     problem: Problem
-    ordinals: np.ndarray
+    widths: np.ndarray
+    knobs: np.ndarray
     assignment: np.ndarray
 
     def costs(self) -> dict[str, Any]:
         """All costs, arrays with one design."""
-        widths = self.ordinals[: len(self.context.boundaries), None]
-        knobs = self.ordinals[len(self.context.boundaries) :]
-        knobs = knobs.reshape(len(self.problem.chip.types), len(KNOBS), 1)
-        return calc_chip_cost(self.problem, widths, self.assignment[:, None], knobs)
+        return calc_chip_cost(
+            self.problem, self.widths[:, None], self.assignment[:, None], self.knobs[:, :, None]
+        )
 
 
 def place(design: Design, file: object = None) -> PlacedDesign:
@@ -128,12 +133,12 @@ def place(design: Design, file: object = None) -> PlacedDesign:
     widths = []
     for boundary in context.boundaries:
         width = design.widths.get(boundary.name)
-        if not isinstance(width, int) or not 1 <= width <= boundary.channels:
+        if not isinstance(width, int) or not _is_width(width, boundary):
             raise InputError(
                 file=file,
                 key=f"widths.{boundary.name}",
                 value=width,
-                allowed=f"1 to {boundary.channels}",
+                allowed=f"1 to {len(boundary.reduce)}, or {boundary.channels} for uncompressed",
             )
         widths.append(width)
     cores = {name: i for i, name in enumerate(context.chip.core_names)}
@@ -146,7 +151,6 @@ def place(design: Design, file: object = None) -> PlacedDesign:
             )
         assignment.append(cores[core])
     knobs = [_knob_indices(context.chip, t, design, file) for t in range(len(context.chip.types))]
-    ordinals = np.concatenate([np.array(widths), np.ravel(knobs)]).astype(int)
     problem = build_problem(
         context.workload,
         context.boundaries,
@@ -154,7 +158,13 @@ def place(design: Design, file: object = None) -> PlacedDesign:
         objective=config.mapping_objective,
         only=(np.array(widths), np.array(knobs)),
     )
-    return PlacedDesign(design, context, problem, ordinals, np.array(assignment))
+    return PlacedDesign(
+        design, context, problem, np.array(widths), np.array(knobs), np.array(assignment)
+    )
+
+
+def _is_width(width: int, boundary: Boundary) -> bool:
+    return 1 <= width <= len(boundary.reduce) or width == boundary.channels
 
 
 def _knob_indices(chip: Chip, kind: int, design: Design, file: object) -> list[int]:

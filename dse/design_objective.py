@@ -114,7 +114,9 @@ def contiguous_candidates(problem: Problem, ordinals: np.ndarray) -> np.ndarray:
     """
     shape = Shape.of(problem)
     if count_contiguous(shape.layers, shape.cores) <= ENUMERABLE:
-        return enumerate_contiguous(shape.layers, shape.cores)
+        on_bus = len(problem.chip.links) == 1
+        kinds = tuple(int(k) for k in problem.core_types) if on_bus else None
+        return enumerate_contiguous(shape.layers, shape.cores, kinds)
     whole = ordinals.astype(int)
     return solve_contiguous(problem, shape.widths(whole), shape.knobs(whole))
 
@@ -129,7 +131,7 @@ def reference_design(
     """
     shape = Shape.of(problem)
     knobs = np.ravel([t.default for t in problem.chip.types])
-    ordinals = np.concatenate([np.array(shape.max_widths), knobs]).astype(int)
+    ordinals = np.concatenate([np.array(shape.largest_pairs) + 1, knobs]).astype(int)
     options = contiguous_candidates(problem, ordinals)
     tiled = np.repeat(ordinals[:, None], options.shape[1], axis=1)
     costs = calc_chip_cost(problem, shape.widths(tiled), options, shape.knobs(tiled))

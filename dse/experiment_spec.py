@@ -34,8 +34,6 @@ class Data(Section):
 
     name: str = "digits"
     """Data set by name."""
-    folder: str | None = None
-    """Where it stands, for data sets that do not come with a package."""
 
 
 class Network(Section):
@@ -43,16 +41,15 @@ class Network(Section):
 
     name: str
     """A shipped network."""
-    options: dict[str, Scalar | list[Scalar]] = {}
-    """What the network's own description takes, such as `channels` or `blocks`."""
+    width_multiplier: Annotated[float, annotated_types.Interval(ge=0.01, le=100.0)] = 1.0
+    """Factor on the channels of all layers."""
     bottlenecks: list[str] | Literal["all"] = "all"
     """Boundaries that may be narrowed, by name."""
-    largest_width: Count | None = None
-    """Largest width [channels]; none: each boundary's own channels."""
+    largest_width: Count | dict[str, Count] | None = None
+    """Largest width of a bottleneck [channels], one or by boundary; none: any. Crossing
+    uncompressed is always possible beside."""
     bits: Annotated[int, annotated_types.Interval(ge=2, le=16)] = 8
     """Bits of an activation that crosses between cores."""
-    relaxation: str = "stochastic"
-    """Relaxation of the widths."""
 
 
 class Hardware(Section):

@@ -105,7 +105,7 @@ def export_design(run_dir: str | Path, rule: str, out: str | Path) -> list[Path]
 def _contents(placed: PlacedDesign, params: Flat, stats: Flat) -> dict[str, bytes]:
     """Every file but design.yaml, by name; the summary as far as it follows from these."""
     context, costs = placed.context, placed.costs()
-    widths = placed.ordinals[: len(context.boundaries)]
+    widths = placed.widths
     crossing = context.crossing(costs["crossing"])[:, 0]
     net, params, stats = slim(
         context.net, params, stats, [int(w) for w in widths], [bool(c) for c in crossing]

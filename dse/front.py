@@ -125,7 +125,9 @@ class FrontPhase:
         context, chosen = self.context, self.chosen
         preference = {term: float(chosen["preference"][i, index]) for i, term in enumerate(TERMS)}
         ordinals, assignment = chosen["ordinals"][:, index], chosen["assignment"][:, index]
-        design = describe(context, name, ordinals, assignment, preference)
+        widths = self.objective.shape.widths(ordinals)
+        knobs = self.objective.shape.knobs(ordinals)
+        design = describe(context, name, widths, knobs, assignment, preference)
         design.save(self.run_dir / DESIGNS / f"{name}.yaml")
         row: dict[str, Any] = {"id": name}
         for part, split, correct in (
@@ -157,7 +159,7 @@ class FrontPhase:
                 for e, edge in enumerate(self.objective.problem.edges)
                 if edge.tensor == boundary.tensor
             ]
-            row[f"width_{boundary.name}"] = int(ordinals[i])
+            row[f"width_{boundary.name}"] = int(widths[i])
             row[f"crossing_{boundary.name}"] = int(crossing[edges, index].any())
         row |= {f"core_{layer}": core for layer, core in design.assignment.items()}
         for kind, sizes in design.hardware.items():

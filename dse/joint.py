@@ -226,7 +226,7 @@ class JointPhase:
                     cost_value(objective, part), shape, corner, ordinals, logits
                 )[0]
                 hard, assignment = corner
-                relaxed = shape.widths(ordinals)[:, 0]
+                relaxed = ordinals[: len(shape.max_widths), 0]
                 widths = shape.widths(hard)[:, 0] + relaxed - jax.lax.stop_gradient(relaxed)
                 crossing = _crossing(
                     ends, assignment[:, 0], jax.nn.softmax(logits[:, :, 0], axis=1)

@@ -126,7 +126,7 @@ class PredictorPhase:
         rng = np.random.default_rng([context.config.seed, 2, index])
         widths, crossing = sample_design(
             rng,
-            tuple(b.channels for b in context.boundaries),
+            context.boundaries,
             context.boundary_of_edge,
             context.config.surface.weights,
         )

@@ -32,12 +32,14 @@ class Shape:
 
     Attributes:
         max_widths: [boundaries] channels of each boundary.
+        largest_pairs: [boundaries] largest width of its pair; the next ordinal is "uncompressed".
         knob_sizes: [types, 3] number of grid values.
         layers: number of layers.
         cores: number of cores.
     """
 
     max_widths: tuple[int, ...]
+    largest_pairs: tuple[int, ...]
     knob_sizes: tuple[tuple[int, ...], ...]
     layers: int
     cores: int
@@ -47,6 +49,7 @@ class Shape:
         """The design space of a problem."""
         return cls(
             problem.max_widths,
+            problem.largest_pairs,
             tuple(t.shape for t in problem.chip.types),
             len(problem.workload.layers),
             len(problem.chip.cores),
@@ -60,11 +63,19 @@ class Shape:
     @property
     def ordinal_high(self) -> np.ndarray:
         """[ordinals] largest value."""
-        return np.concatenate([np.array(self.max_widths), np.ravel(self.knob_sizes) - 1.0])
+        return np.concatenate([np.array(self.largest_pairs) + 1, np.ravel(self.knob_sizes) - 1.0])
 
     def widths(self, ordinals: Any) -> Any:
-        """The widths among the ordinals [ordinals, ...]."""
-        return ordinals[: len(self.max_widths)]
+        """Widths [boundaries, ...] of integer ordinals; uncompressed is all channels."""
+        extra = (1,) * (ordinals.ndim - 1)
+        largest = np.array(self.largest_pairs).reshape(-1, *extra)
+        channels = np.array(self.max_widths).reshape(-1, *extra)
+        given = ordinals[: len(self.max_widths)]
+        return given + (given > largest) * (channels - given)
+
+    def ordinal_widths(self, widths: np.ndarray) -> np.ndarray:
+        """Ordinals of integer widths [boundaries]: the inverse of `widths`."""
+        return np.minimum(widths, np.array(self.largest_pairs) + 1)
 
     def knobs(self, ordinals: Any) -> Any:
         """The knobs among the ordinals, [types, 3, ...]."""

@@ -64,7 +64,7 @@ class SelectionPhase:
             self.weights["stats"],
             context.calibration,
             context.data.validation,
-            found.ordinals[: len(context.boundaries)],
+            objective.shape.widths(found.ordinals),
             context.crossing(costs["crossing"])[:, 0],
         )
         accuracy = measured.correct / len(context.data.validation)

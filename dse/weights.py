@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from costs.problem import Boundary
 from dse.context import Context
 from dse.experiment_spec import Weights
 from dse.training import batch_indices, make_optimizer, one_cycle
@@ -23,7 +24,7 @@ WHOLE_SHARE = 0.8  # of boundaries: all their consumers are on one side
 
 def sample_design(
     rng: np.random.Generator,
-    max_widths: tuple[int, ...],
+    boundaries: tuple[Boundary, ...],
     boundary_of_edge: np.ndarray,
     settings: Weights,
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -31,14 +32,15 @@ def sample_design(
 
     Args:
         rng: random generator.
-        max_widths: [boundaries] channels.
+        boundaries: bottlenecks.
         boundary_of_edge: [edges] boundary of each edge of the network.
         settings: shares of tied and of all-minimum designs.
 
     Returns:
         [boundaries] integer widths and [edges] 0/1 crossing flags, float32.
     """
-    top = np.array(max_widths, float)
+    channels = np.array([b.channels for b in boundaries])
+    top = np.array([len(b.reduce) for b in boundaries]) + 1.0  # the last stands for uncompressed
     exponent = rng.uniform(size=len(top))
     if rng.uniform() < settings.tied_fraction:
         exponent[:] = exponent[0]
@@ -46,6 +48,7 @@ def sample_design(
     widths = np.where(rng.uniform(size=len(top)) < UNCOMPRESSED_SHARE, top, widths)
     if rng.uniform() < settings.minimum_fraction:
         widths[:] = 1
+    widths = np.where(widths == top, channels, widths)
     whole = rng.uniform(size=len(top)) < WHOLE_SHARE
     together = (rng.uniform(size=len(top)) < 0.5)[boundary_of_edge]
     apart = rng.uniform(size=len(boundary_of_edge)) < 0.5
@@ -63,7 +66,6 @@ class WeightsPhase:
         self.context = context
         self.settings = context.config.surface.weights
         self.steps = self.settings.steps
-        self.max_widths = tuple(b.channels for b in context.boundaries)
 
     def init(self, outputs: dict[str, Any]) -> dict[str, Any]:
         """Fresh weights."""
@@ -78,7 +80,7 @@ class WeightsPhase:
         chosen = batch_indices(seed, index, training.batch, len(train))
         rng = np.random.default_rng([seed, 1, index])
         widths, crossing = sample_design(
-            rng, self.max_widths, self.context.boundary_of_edge, self.settings
+            rng, self.context.boundaries, self.context.boundary_of_edge, self.settings
         )
         params, leaves, metrics = self.context.train_step(
             state["params"],

@@ -16,6 +16,15 @@ def test_enumeration_is_complete_and_contiguous():
         assert len(set(stages)) == len(stages), "a core is revisited"
 
 
+def test_exchangeable_cores_are_listed_once():
+    everything = enumerate_contiguous(5, 4)
+    listed = enumerate_contiguous(5, 4, (0, 1, 0, 1))
+    kinds = np.array([0, 1, 0, 1])
+    shapes = {tuple(kinds[column]) + tuple(np.diff(column) != 0) for column in everything.T}
+    assert listed.shape[1] == len(shapes)
+    assert {tuple(kinds[c]) + tuple(np.diff(c) != 0) for c in listed.T} == shapes
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_dynamic_program_equals_enumeration(seed):
     problem = make_problem(seed, blocks=2 + seed % 3, cores=2 + seed % 3)

@@ -28,7 +28,8 @@ network:
   name: digits_resnet
   bottlenecks: [stem.out, stage1.block0.out]
   bits: 8
-  options: {width: 1.5, blocks: [1, 2, 3]}
+  width_multiplier: 1.5
+  largest_width: {stem.out: 4}
 chip: quad_big_little
 hardware: {mode: per_design, area_budget_mm2: 2.0}
 surface:
@@ -110,7 +111,7 @@ def test_only_logging_and_saving_may_change_on_resume(valid: Path):
         ("data: {name: digits}", "data: digits", ["data", "mapping", "'digits'"]),
         ("data: {name: digits}", "data: &a {name: digits}", ["valid.yaml:6", "alias"]),
         ("energy: 0.2}", "energy: 0.9}", ["joint.preference", "sum to less than 1"]),
-        ("blocks: [1, 2, 3]", "blocks: {a: 1}", ["network.options.blocks"]),
+        ("stem.out: 4", "stem.out: 0", ["network.largest_width"]),
     ],
 )
 def test_error_names_file_key_value_and_what_is_allowed(

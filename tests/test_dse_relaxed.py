@@ -13,7 +13,7 @@ from dse.relaxed import (
     split_ordinals,
 )
 
-SHAPE = Shape(max_widths=(4, 6), knob_sizes=((3, 1, 2),), layers=2, cores=3)
+SHAPE = Shape(max_widths=(4, 6), largest_pairs=(3, 5), knob_sizes=((3, 1, 2),), layers=2, cores=3)
 RNG = np.random.default_rng(0)
 TABLE = RNG.uniform(size=(5, 7, 3, 2, 3, 3))  # width, width, knob, knob, core, core
 

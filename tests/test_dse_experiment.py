@@ -1,0 +1,252 @@
+"""Whole runs of a small experiment: what they write, that nothing is lost, that costs are exact."""
+
+import csv
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from costs import strict_yaml
+from dse.design import evaluate_design, load_design
+
+CHIP = """
+name: two_by_two
+core_types:
+  narrow:
+    core: narrow_tile
+    knobs:
+      array: {values: [4, 8], default: 4}
+      global_buffer: {values: [1024, 2048], default: 2048}
+      weight_buffer: {values: [2048, 4096], default: 2048}
+  wide:
+    core: wide_tile
+    knobs:
+      array: {values: [4, 8], default: 8}
+      weight_buffer: {values: [2048, 4096], default: 4096}
+      global_buffer: {values: [1024, 2048], default: 2048}
+cores: {n0: narrow, n1: narrow, w0: wide, w1: wide}
+links:
+  - {name: bus, cores: [n0, n1, w0, w1], bandwidth_bytes_per_s: 2.0e+8, energy_pj_per_bit: 2.0}
+dram: {bandwidth_bytes_per_s: 1.6e+9, energy_pj_per_bit: lpddr4}
+"""
+
+EXPERIMENT = """
+name: small
+network:
+  name: digits_resnet
+  width_multiplier: 0.25
+  bottlenecks: [stem.out, stage1.block0.out, stage2.block1.out]
+  bits: 4
+chip: CHIP
+hardware: {area_budget_mm2: 2.0}
+training: {batch: 64, calibration_pictures: 64}
+surface:
+  weights: {steps: 60}
+  predictor: {designs: 16}
+  policy: {steps: 40, batch: 4}
+  selection: {candidates: 8, designs: 5}
+  finetune: {steps: 4}
+joint: {steps: 40, preference: {io_bytes: 0.3, energy: 0.2}}
+checkpoint: {every_s: 0.3}
+log_every: 5
+"""
+
+
+@pytest.fixture(scope="session")
+def experiment(tmp_path_factory) -> Path:
+    """The experiment's file."""
+    folder = tmp_path_factory.mktemp("experiment")
+    (folder / "chip.yaml").write_text(CHIP)
+    path = folder / "small.yaml"
+    path.write_text(EXPERIMENT.replace("CHIP", str(folder / "chip.yaml")))
+    return path
+
+
+def start(arguments: list, folder: Path) -> subprocess.Popen:
+    """`dse` in a process of its own, its cost tables cached beside the experiment."""
+    environment = {**os.environ, "XDG_CACHE_HOME": str(folder / "cache")}
+    return subprocess.Popen(
+        [sys.executable, "-m", "dse", *map(str, arguments)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def finish(arguments: list, folder: Path) -> str:
+    """Run `dse` to its end; what it printed."""
+    process = start(arguments, folder)
+    printed = process.communicate(timeout=600)[0]
+    assert process.returncode == 0, printed
+    return printed
+
+
+@pytest.fixture(scope="session")
+def surface_run(experiment) -> Path:
+    """An uninterrupted run."""
+    out = experiment.parent / "surface"
+    finish(["run", experiment, "--out", out], experiment.parent)
+    return out
+
+
+def rows_of(run: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader((run / "front.csv").open()))
+
+
+def test_front_is_mutually_nondominated_and_complete(surface_run):
+    rows = rows_of(surface_run)
+    points = np.array(
+        [
+            [-float(r["validation_accuracy"]), float(r["io_bytes"]), float(r["energy_pj"])]
+            for r in rows
+        ]
+    )
+    for i, row in enumerate(points):
+        others = np.delete(points, i, axis=0)
+        assert not ((others <= row).all(axis=1) & (others < row).any(axis=1)).any()
+    for row in rows:
+        assert float(row["io_bytes"]) == float(row["link_bytes"]) + float(row["dram_bytes"])
+        parts = [float(v) for k, v in row.items() if k.startswith("energy_") and k != "energy_pj"]
+        assert sum(parts) == pytest.approx(float(row["energy_pj"]), rel=1e-12)
+        for part in ("validation", "test"):
+            low, high = float(row[f"{part}_low"]), float(row[f"{part}_high"])
+            assert low <= float(row[f"{part}_accuracy"]) <= high
+        assert float(row["area_mm2"]) <= 2.0
+        assert (surface_run / "designs" / f"{row['id']}.safetensors").is_file()
+    assert (surface_run / "report.html").is_file()
+
+
+def test_every_cost_equals_that_of_the_design_alone(surface_run):
+    """From designs/<id>.yaml only, tables made anew for that design: the same to the last bit."""
+    for row in rows_of(surface_run):
+        alone = evaluate_design(surface_run / "designs" / f"{row['id']}.yaml")
+        for name, value in alone["costs"].items():
+            assert float(row[name]) == value, name
+
+
+def test_design_files_name_widths_cores_and_sizes(surface_run):
+    for row in rows_of(surface_run):
+        design = load_design(surface_run / "designs" / f"{row['id']}.yaml")
+        for boundary, width in design.widths.items():
+            assert int(row[f"width_{boundary}"]) == width
+        for layer, core in design.assignment.items():
+            assert row[f"core_{layer}"] == core
+        assert sum(design.preference.values()) == pytest.approx(1.0, abs=1e-6)
+
+
+def test_metrics_have_every_phase_and_no_clock(surface_run):
+    lines = [json.loads(line) for line in (surface_run / "metrics.jsonl").read_text().splitlines()]
+    assert {line["phase"] for line in lines} >= {"weights", "predictor", "policy", "selection"}
+    assert not any("second" in key for line in lines for key in line)
+
+
+def compare_runs(run: Path, reference: Path) -> None:
+    """Two runs hold the same bytes in everything that is not a wall-clock figure."""
+    names = ["front.csv", "metrics.jsonl", "report.html"]
+    names += sorted(str(p.relative_to(reference)) for p in (reference / "designs").iterdir())
+    for name in names:
+        assert (run / name).read_bytes() == (reference / name).read_bytes(), name
+
+
+def kill_and_resume(experiment: Path, out: Path, moments: list[float]) -> int:
+    """Run, SIGKILL after each of the given seconds, resume until done; number of kills."""
+    kills, arguments = 0, ["run", experiment, "--out", out]
+    for moment in moments:
+        process = start(arguments, experiment.parent)
+        try:
+            process.communicate(timeout=moment)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+            kills += 1
+        else:
+            return kills
+        if (out / "config.yaml").exists():
+            arguments = ["resume", out]
+    finish(arguments, experiment.parent)
+    return kills
+
+
+def test_killed_and_resumed_run_is_bit_identical(experiment, surface_run):
+    rng = random.Random(0)
+    out = experiment.parent / "killed"
+    kills = kill_and_resume(experiment, out, [rng.uniform(8, 20) for _ in range(2)])
+    assert kills > 0
+    compare_runs(out, surface_run)
+
+
+@pytest.mark.slow
+def test_fifty_kills_in_every_phase_lose_nothing(experiment, surface_run):
+    """Kills at random moments of random phases, seen in metrics and log."""
+    rng = random.Random(1)
+    kills, number = 0, 0
+    while kills < 50:
+        out = experiment.parent / f"killed_{number}"
+        kills += kill_and_resume(experiment, out, [rng.uniform(4, 25) for _ in range(10)])
+        compare_runs(out, surface_run)
+        number += 1
+
+
+def test_sigterm_leaves_a_verified_checkpoint(experiment):
+    out = experiment.parent / "stopped"
+    process = start(["run", experiment, "--out", out], experiment.parent)
+    time.sleep(10)
+    began = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    printed = process.communicate(timeout=60)[0]
+    assert time.monotonic() - began < 5
+    assert process.returncode == 143, printed
+    assert "checkpoint" in printed
+
+
+def test_joint_run_optimizes_one_design(experiment):
+    out = experiment.parent / "joint"
+    finish(
+        ["run", experiment, "--out", out, "--set", "method=joint"],
+        experiment.parent,
+    )
+    rows = rows_of(out)
+    assert len(rows) == 1
+    alone = evaluate_design(out / "designs" / "d00.yaml")
+    assert float(rows[0]["energy_pj"]) == alone["costs"]["energy_pj"]
+
+
+def test_a_budget_is_kept(experiment):
+    out = experiment.parent / "budget"
+    finish(
+        [
+            "run", experiment, "--out", out,
+            "--set", "method=joint", "--set", "joint.budget.io_bytes=400",
+        ],
+        experiment.parent,
+    )  # fmt: skip
+    assert float(rows_of(out)[0]["io_bytes"]) <= 400
+
+
+def test_fixed_hardware_stays_as_described(experiment):
+    from dse.config import load_config
+    from dse.context import make_context
+
+    context = make_context(load_config(experiment, ["hardware.mode=fixed"]))
+    assert all(t.shape == (1, 1, 1) for t in context.chip.types)
+    sizes = [t.knobs[0][1][0] for t in context.chip.types]
+    assert sizes == [4, 8]
+
+
+def test_design_with_a_foreign_width_is_refused(surface_run, tmp_path):
+    from costs.errors import InputError
+
+    path = surface_run / "designs" / "d00.yaml"
+    document = strict_yaml.load(path)
+    document["widths"]["stem.out"] = 99
+    strict_yaml.dump(document, tmp_path / "bad.yaml")
+    with pytest.raises(InputError, match=r"widths\.stem\.out"):
+        evaluate_design(tmp_path / "bad.yaml")
