@@ -108,7 +108,7 @@ def write_mapping(
         if kind != "t":
             spatial[kind] += here
             continue
-        inside = [i for i in order.anchors if _stretch(order, order.depth[i]) == element]
+        inside = [i for i in order.anchors if order.stretch(i) == element]
         last = {int(part.flagged[row, i]) for i in inside if part.flagged[row, i]}
         relevant = RELEVANT[structure.anchors[inside[0]][0]] if inside else frozenset()
 
@@ -127,11 +127,6 @@ def write_mapping(
         stored=stored,
         spatial={name: tuple(part) for name, part in spatial.items() if part},
     )
-
-
-def _stretch(order: Order, depth: int) -> int:
-    """Element of the stretch of temporal loops directly outside a depth."""
-    return max(i for i in range(depth) if order.elements[i] == "t")
 
 
 def solve(

@@ -7,8 +7,11 @@ with temporal loops between them and the array's axes where they stand (`costs.m
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+
+import numpy as np
 
 from costs.core import Core
 from costs.layer import OPERANDS, Layer
@@ -102,6 +105,23 @@ class Order:
     depth: tuple[int, ...]
 
 
+    def stretch(self, anchor: int) -> int:
+        """Element of the stretch of temporal loops directly outside an anchor."""
+        return max(i for i in range(self.depth[anchor]) if self.elements[i] == "t")
+
+
+@lru_cache(maxsize=64)
+def list_claims(structure: Structure) -> np.ndarray:
+    """Whether two anchors have the same stretch of loops outside, `(orders, anchors, anchors)`."""
+    count = len(structure.anchors)
+    claims = np.zeros((len(list_orders(structure)), count, count), bool)
+    for number, order in enumerate(list_orders(structure)):
+        for i in range(count):
+            for j in range(count):
+                claims[number, i, j] = order.stretch(i) == order.stretch(j)
+    return claims
+
+
 @lru_cache(maxsize=64)
 def list_orders(structure: Structure) -> tuple[Order, ...]:
     """All interleavings of the operands' chains of storage positions."""
@@ -120,14 +140,29 @@ def list_orders(structure: Structure) -> tuple[Order, ...]:
 
     orders = []
     for merged in merge(chains):
-        elements, depth, placed = ["t"], [0] * len(anchors), set()
-        for anchor in merged:
-            for name, *_ in structure.axes:
-                if name in structure.replicated_axes(anchors[anchor][1]) and name not in placed:
-                    elements.append(name)
-                    placed.add(name)
-            depth[anchor] = len(elements)
-            elements.append("t")
-        elements += [name for name, *_ in structure.axes if name not in placed]
-        orders.append(Order(merged, tuple(elements), (*depth, len(elements))))
+        joints = [
+            i for i in range(1, len(merged)) if {anchors[a][0] for a in merged[i - 1 : i + 1]} == {"I"}
+        ]
+        # tiles of inputs at two levels may share the loop that keeps their overlap
+        for shared in itertools.product((False, True), repeat=len(joints)):
+            closed = {joint for joint, together in zip(joints, shared, strict=True) if together}
+            orders.append(_place(structure, merged, closed))
     return tuple(orders)
+
+
+def _place(structure: Structure, merged: tuple[int, ...], closed: set[int]) -> Order:
+    """The order of these anchors, without a stretch of loops before those in `closed`."""
+    anchors = structure.anchors
+    elements, depth, placed = ["t"], [0] * len(anchors), set()
+    for place, anchor in enumerate(merged):
+        if place and place not in closed:
+            elements.append("t")
+        for name, *_ in structure.axes:
+            if name in structure.replicated_axes(anchors[anchor][1]) and name not in placed:
+                elements.append(name)
+                placed.add(name)
+        depth[anchor] = len(elements)
+    if merged:
+        elements.append("t")
+    elements += [name for name, *_ in structure.axes if name not in placed]
+    return Order(merged, tuple(elements), (*depth, len(elements)))

@@ -245,11 +245,12 @@ def window_part(
         if not child:
             continue
         depth = order.depth[anchors.index(("I", child))]
-        for side, each in enumerate(_each_lane(structure, "I", parent, child)):
-            p = out.count(out.local(depth), each)[a]
-            r = kernel.count(kernel.local(depth), each)[b]
-            words = stride * (out.bound - p) * r + dilation * (kernel.bound - r) * p + p * r
-            values[:, 1 + 2 * number + side] = words
+        # lanes along a window hold different words: above and below see the same
+        each = structure.replicated_axes(child)
+        p = out.count(out.local(depth), each)[a]
+        r = kernel.count(kernel.local(depth), each)[b]
+        words = stride * (out.bound - p) * r + dilation * (kernel.bound - r) * p + p * r
+        values[:, 1 + 2 * number : 3 + 2 * number] = words[:, None]
     for number, (operand, _) in enumerate(anchors):
         if operand == "I":
             column = structure.first_tile + number
@@ -262,17 +263,18 @@ def window_part(
         if not child:
             continue
         anchor = anchors.index(("I", child))
-        sides = _each_lane(structure, "I", parent, child)
+        each = structure.replicated_axes(child)
         moved = []
         for mover, still, move, rest, pace in movers:
             saved, useful = _saved_words(
-                order, sides, mover, still, (move, rest), order.depth[anchor], pace
+                order, each, mover, still, (move, rest), order.depth[anchor], pace
             )
+            rivals = [i for i in range(len(anchors)) if order.stretch(i) == order.stretch(anchor)]
             for block, marks, base in blocks:
-                rows = np.flatnonzero(useful[base])
+                others = (marks[:, rivals] > 0) & (marks[:, rivals] != DIM_NUMBER[mover.dim])
+                rows = np.flatnonzero(useful[base] & ~others.any(axis=1))
                 fresh, fresh_marks = block[rows].copy(), marks[rows].copy()
-                for side in (0, 1):
-                    fresh[:, 1 + 2 * number + side] -= saved[side][base[rows]]
+                fresh[:, 1 + 2 * number : 3 + 2 * number] -= saved[base[rows], None]
                 fresh_marks[:, anchor] = DIM_NUMBER[mover.dim]
                 moved.append((fresh, fresh_marks, base[rows]))
         blocks += moved
@@ -288,9 +290,9 @@ def window_part(
 
 
 def _saved_words(
-    order: Order, sides: tuple[list, list], mover: Line, still: Line,
+    order: Order, each: Sequence[str], mover: Line, still: Line,
     rows: tuple[np.ndarray, np.ndarray], depth: int, pace: tuple[int, int],
-) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:  # fmt: skip
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     """Words kept from tile to tile while the loop just outside an input tile advances.
 
     A tile `m` long along the moving dimension and `n` along the other covers
@@ -299,7 +301,7 @@ def _saved_words(
 
     Args:
         order: the order.
-        sides: axes whose lanes count one by one, at the parent and at the children.
+        each: axes whose lanes hold tiles of their own.
         mover: the dimension whose loop advances.
         still: the other dimension of the window.
         rows: row of `mover` and of `still` of every combination.
@@ -307,27 +309,20 @@ def _saved_words(
         pace: input rows per step of `mover` and of `still`.
 
     Returns:
-        Words kept, at the parent and at the children, and whether there is such a loop.
+        Words kept, and whether there is such a loop.
     """
     move, other = rows
     at = mover.local(max(i for i in range(depth) if order.elements[i] == "t"))
-    if mover.kept[at] >= depth or order.elements[mover.kept[at]] != "t":
-        raise AssertionError("the loop outside an input tile is always enumerated")
     between = mover.tilings.factors[:, at + 1 : mover.local(depth)].prod(axis=1)
     able = (mover.tilings.factors[:, at] > 1) & (between == 1)
-    saved = []
-    for each in sides:
-        moves = mover.count(mover.local(depth), each) - mover.count(at, each)
-        tiles = still.count(still.local(depth), each)
-        size = still.tilings.inner[:, still.local(depth)]
-        whole = np.floor(still.bound / size)
-        rest = still.bound - whole * size
-        kept = whole * np.maximum(0, (size - 1) * pace[1] + 1 - pace[0])
-        kept = kept + (rest > 0) * np.maximum(0, (rest - 1) * pace[1] + 1 - pace[0])
-        kept = kept * tiles / (whole + (rest > 0))
-        saved.append(moves[move] * kept[other])
-    useful = able[move] & (saved[0] > 0)
-    return (saved[0], saved[1]), useful
+    moves = mover.count(mover.local(depth), each) - mover.count(at, each)
+    size = still.tile(still.local(depth), each)
+    whole = np.floor(still.bound / size)
+    rest = still.bound - whole * size
+    kept = whole * np.maximum(0, (size - 1) * pace[1] + 1 - pace[0])
+    kept = kept + (rest > 0) * np.maximum(0, (rest - 1) * pace[1] + 1 - pace[0])
+    saved = moves[move] * kept[other]
+    return saved, able[move] & (saved > 0)
 
 
 def pair_rows(left: Part, right: Part) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -347,11 +342,22 @@ def pair_rows(left: Part, right: Part) -> tuple[np.ndarray, np.ndarray, np.ndarr
     )
 
 
-def join_parts(left: Part, right: Part, a: np.ndarray, b: np.ndarray) -> Part:
-    """The pairs of rows a of the left and b of the right; no input tile keeps two overlaps."""
+def join_parts(
+    left: Part, right: Part, a: np.ndarray, b: np.ndarray, claims: np.ndarray
+) -> Part:
+    """The pairs of rows a of the left and b of the right; no stretch keeps two overlaps.
+
+    Args:
+        left: rows of some dimensions.
+        right: rows of others.
+        a: rows of the left.
+        b: rows of the right.
+        claims: see `costs.orders.list_claims`.
+    """
     marks, more = left.flagged[a], right.flagged[b]
     if marks.any() and more.any():
-        free = np.flatnonzero(~((marks > 0) & (more > 0)).any(axis=1))
+        claimed = ((marks > 0)[:, :, None] & claims[left.order[a]]).any(axis=1)
+        free = np.flatnonzero(~(claimed & (more > 0)).any(axis=1))
         a, b, marks, more = a[free], b[free], marks[free], more[free]
     return Part(
         values=left.values[a] * right.values[b],

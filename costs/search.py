@@ -21,7 +21,7 @@ import numpy as np
 from costs.conventions import Conventions
 from costs.core import Core
 from costs.layer import Layer
-from costs.orders import Structure, list_orders
+from costs.orders import Structure, list_claims, list_orders
 from costs.pareto import find_nondominated
 from costs.parts import (
     SIMPLE_DIMS,
@@ -168,6 +168,7 @@ class Search:
     ):
         self.layer, self.objective, self.conventions = layer, objective, conventions
         self.structure = Structure.of(layer, cores[0])
+        self.claims = list_claims(self.structure)
         self.levels = [level.name for level in cores[0].levels]
         self.hardware = hardware_of(
             tuple(map(Same, cores)), self.structure, conventions, max(layer.bits_w, layer.bits_i)
@@ -398,7 +399,7 @@ class Search:
             pairs = np.arange(start, min(start + CHUNK, int(running[-1])))
             a = np.searchsorted(running, pairs, side="right") - 1
             b = begin[a] + pairs - running[a]
-            pieces.append(self.reduce(join_parts(left, right, a, b), low, high, beam=beam))
+            pieces.append(self.reduce(join_parts(left, right, a, b, self.claims), low, high, beam=beam))
         if len(pieces) == 1:
             return pieces[0]
         return self.reduce(stack_parts(pieces), low, high, beam=beam)

@@ -123,7 +123,7 @@ def random_case(seed):
         "depthwise": dict(groups=3, K=3, C=3, P=rng.integers(2, 4), R=2),
         "linear": dict(K=rng.integers(2, 8), C=rng.integers(2, 8)),
         "batch": dict(N=3, K=rng.integers(2, 4), C=rng.integers(2, 4)),
-        "kernel_only": dict(R=rng.integers(2, 4), S=rng.integers(2, 4), C=3),
+        "kernel_only": dict(R=rng.integers(2, 4), P=rng.integers(2, 5), **{"K" if rng.random() < 0.5 else "C": 2}),
     }[kind]
     size = {k: v if isinstance(v, tuple) else int(v) for k, v in size.items()}
     layer = Layer(kind, **size, bits_psum=int(rng.choice([8, 16, 32])))
@@ -149,11 +149,11 @@ def random_case(seed):
             bandwidth=float(rng.choice([1.5, 4.0, math.inf])),
         )
     )
-    if rng.random() < 0.6 and len(levels[1].operands) < 3:
+    if rng.random() < 0.6 and len(levels[1].operands) < 3 or kind == "kernel_only":
         levels.append(
             MemoryLevel(
                 "register",
-                operands=(str(rng.choice(["W", "O"])),),
+                operands=("I",) if kind == "kernel_only" else (str(rng.choice(["W", "O"])),),
                 capacity_bytes=float(rng.integers(4, 9)),
                 read_energy_pj=0.5,
                 write_energy_pj=0.7,
