@@ -101,7 +101,7 @@ def _draw(
     wanted["chip"] = (
         figures.draw_chip(shown[knee]),
         "The chosen design on its chip: bytes per inference on each link, and between each core "
-        "and DRAM.",
+        "and DRAM (weights and what spills; input and output of the network come on top).",
     )
     wanted["schedule"] = (
         figures.draw_gantt(shown[knee]),
@@ -114,7 +114,9 @@ def _draw(
     wanted["rounding"] = (
         figures.draw_rounding(front),
         "One point per design; the bar is the median. Costs: the discrete, polished design against "
-        "the extended value that steered the optimizer. Accuracy: same weights, same pictures.",
+        "the extended value that steered the optimizer. Accuracy: same weights, same pictures. "
+        "Assignments are compared with the exact optimum over contiguous ones, which one that "
+        "returns to a core may beat; hardware with what the search on its grid ends at.",
     )
     wanted["training"] = (
         figures.draw_training(metrics),
@@ -251,8 +253,11 @@ def _timing(run: RunDir) -> str:
     spent: dict[str, float] = {}
     for record in _json_lines(run.path / "timing.jsonl"):
         seconds = record.get("seconds")
-        if record.get("event", "done") == "done" and isinstance(seconds, int | float):
-            phase = str(record.get("phase"))
+        phase = str(record.get("phase"))
+        # The report cannot know its own time, so a later one leaves it out too.
+        if phase == "report" or record.get("event", "done") != "done":
+            continue
+        if isinstance(seconds, int | float):
             spent[phase] = spent.get(phase, 0.0) + seconds
     if not spent:
         return ""

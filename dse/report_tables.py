@@ -22,9 +22,9 @@ _COSTS = {
     "cores_used": "Cores used",
 }
 _GAPS = {
-    "assignment_gap_before": "Assignment above the exact optimum, as the relaxation left it",
-    "assignment_gap_after": "Assignment above the exact optimum, polished",
-    "hardware_gap": "What the coordinate search on the hardware grid still gained",
+    "assignment_gap_before": "Assignment against the best contiguous one, as relaxed",
+    "assignment_gap_after": "Assignment against the best contiguous one, polished",
+    "hardware_gap": "Objective before the search on the hardware grid, against after",
 }
 
 

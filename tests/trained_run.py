@@ -81,14 +81,14 @@ def write_trained_run(folder: Path, splits: tuple[int, ...] = (0, 2)) -> Path:
     params, stats = made_up_weights(context.net)
     evaluate = make_evaluate(context.net)
     layers = len(context.workload.layers)
-    knobs = [index for kind in context.chip.types for index in kind.default]
+    knobs = np.array([kind.default for kind in context.chip.types])
     rows: list[dict[str, Any]] = []
     for number, further in enumerate(splits):
         widths = [max(1, b.channels // (number + 2)) for b in context.boundaries]
         widths[-1] = context.boundaries[-1].channels  # one crossing stays uncompressed
         assignment = np.arange(layers) * (further + 1) // layers
-        ordinals = np.array([*widths, *knobs])
-        design = describe(context, f"d{number:02d}", ordinals, assignment, {"io_bytes": 0.5})
+        name = f"d{number:02d}"
+        design = describe(context, name, np.array(widths), knobs, assignment, {"io_bytes": 0.5})
         file = run.designs / f"{design.id}.yaml"
         design.save(file)
         costs = place(design).costs()

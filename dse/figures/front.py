@@ -56,6 +56,7 @@ def draw_front(front: Front, x: str, y: str, chosen: str) -> Figure:
         if front.has("validation_low", "validation_high"):
             _intervals(axes, front, xs, "validation", "#4a5663")
         axes.set_ylabel("Accuracy with 95 % interval [%]")
+        axes.set_ylim(_limits(front))
     else:
         axes.set_yscale("log")
         log_axis(axes.yaxis, ys, COSTS[y])
@@ -148,7 +149,7 @@ def draw_choices(front: Front, chosen: str, cores: Sequence[str]) -> Figure:
 @styled
 def draw_rounding(front: Front) -> Figure | None:
     """What rounding and polishing changed, design by design; None where nothing was recorded."""
-    costs = [c for c in front.relaxed if c != "validation_accuracy"]
+    costs = [c for c in front.relaxed if c in COSTS and c != "interval_s"]
     gaps = [
         c for c in ("assignment_gap_before", "assignment_gap_after", "hardware_gap") if front.has(c)
     ]
@@ -164,12 +165,12 @@ def draw_rounding(front: Front) -> Figure | None:
     if "validation_accuracy" in front.relaxed:
         before = np.array(front.values("relaxed_validation_accuracy"))
         points = 100 * (np.array(front.values("validation_accuracy")) - before)
-        groups.append(("Accuracy", "final − mean of roundings [points]", {"validation": points}))
+        groups.append(("Accuracy", "change [points]", {"validation": points}))
     if gaps:
         excess = {words(c): 100 * np.array(front.values(c)) for c in gaps}
-        groups.append(("Optimality gaps", "above the polished optimum [%]", excess))
+        groups.append(("Optimality gaps", "excess objective [%]", excess))
     figure, panels = new_figure(
-        9.6, 3.7, 1, len(groups), width_ratios=[max(1.2, len(columns)) for _, _, columns in groups]
+        9.6, 4.0, 1, len(groups), width_ratios=[max(1.8, len(columns)) for _, _, columns in groups]
     )
     for axes, (title, label, columns) in zip(panels, groups, strict=True):
         for i, values in enumerate(columns.values()):
@@ -204,6 +205,20 @@ def _intervals(
         x, middle, yerr=[np.maximum(middle - low, 0), np.maximum(high - middle, 0)],
         fmt="none", ecolor=color, elinewidth=1.0, alpha=0.75, zorder=2, **options,
     )  # fmt: skip
+
+
+def _limits(front: Front) -> tuple[float, float]:
+    """Lowest and highest end of all accuracies' intervals with a margin [%]."""
+    ends = [
+        value
+        for column in front.columns
+        if column.startswith(("validation_", "test_"))
+        and column.endswith(("accuracy", "low", "high"))
+        for value in _shown(front, column)
+        if np.isfinite(value)
+    ]
+    margin = 0.05 * (max(ends) - min(ends)) or 1.0
+    return min(ends) - margin, max(ends) + margin
 
 
 def _design_ticks(axes: Axes, front: Front, chosen: str) -> None:

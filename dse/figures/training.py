@@ -1,4 +1,4 @@
-"""Training curves of every phase of a run."""
+"""Training curves of a run, phase by phase."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from dse.figures.style import COSTS, PALETTE, new_figure, styled
+
+# Their steps are designs that are measured one after the other, not a training.
+_MEASURING = ("predictor", "selection", "front")
 
 
 @styled
@@ -25,7 +28,7 @@ def draw_training(records: Sequence[Mapping[str, object]]) -> Figure | None:
     phases: dict[str, list[Mapping[str, object]]] = {}
     for record in records:
         phases.setdefault(str(record.get("phase")), []).append(record)
-    phases = {name: lines for name, lines in phases.items() if len(lines) > 1}
+    phases = {n: lines for n, lines in phases.items() if len(lines) > 1 and n not in _MEASURING}
     families: dict[str, Callable[[str], bool]] = {
         "Loss": lambda key: "loss" in key or key in ("task", "objective"),
         "Accuracy [%]": lambda key: "accuracy" in key,
@@ -42,7 +45,7 @@ def draw_training(records: Sequence[Mapping[str, object]]) -> Figure | None:
     if not phases or not families:
         return None
     figure, panels = new_figure(
-        max(7.0, 2.5 * len(phases)), 2.0 * len(families) + 0.5, len(families), len(phases)
+        max(7.0, 3.2 * len(phases)), 2.0 * len(families) + 0.5, len(families), len(phases)
     )
     grid = np.array(panels, dtype=object).reshape(len(families), len(phases))
     for i, family in enumerate(families):
