@@ -111,7 +111,12 @@ def chart(front: Front, x: str, y: str, chosen: str, div: str) -> str:
             "color": INK,
             "size": 12,
         },
-        hoverlabel={"bgcolor": "white", "bordercolor": QUIET, "align": "left"},
+        hoverlabel={
+            "bgcolor": "white",
+            "bordercolor": QUIET,
+            "font": {"color": INK},
+            "align": "left",
+        },
         legend={"orientation": "h", "y": 1.1, "x": 0, "itemclick": False, "itemdoubleclick": False},
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
@@ -147,7 +152,7 @@ def hover_text(front: Front, row: Row) -> str:
                 f"{split} {value(f'{split}_accuracy')} ({100 * low:.1f} to {100 * high:.1f})"
             )
     lines.append(
-        f"IO {value('io_bytes')} = links {value('link_bytes')} + DRAM {value('dram_bytes')}"
+        f"IO {value('io_bytes')} ({value('link_bytes')} links, {value('dram_bytes')} DRAM)"
     )
     lines.append(f"energy {value('energy_pj')}, latency {value('latency_s')}")
     if front.boundaries:
@@ -155,14 +160,14 @@ def hover_text(front: Front, row: Row) -> str:
             shown("", row[f"width_{b}"]) if row.get(f"crossing_{b}", 1) else "·"
             for b in front.boundaries
         )
-        lines.append(f"widths {widths}")
-    for core in front.cores:
-        layers = [layer for layer in front.layers if row[f"core_{layer}"] == core]
-        if layers:
-            named = ", ".join(layers[:4]) + (
-                f" and {len(layers) - 4} more" if len(layers) > 4 else ""
-            )
-            lines.append(f"{_safe(core)}: {_safe(named)}")
+        lines.append(f"channels crossing {widths}")
+    counts = {
+        core: sum(row[f"core_{layer}"] == core for layer in front.layers) for core in front.cores
+    }
+    used = [f"{_safe(core)} {count}" for core, count in counts.items() if count]
+    # A wide box would not fit into its chart: two cores a line, the names of layers by a click.
+    for start in range(0, len(used), 2):
+        lines.append(("layers on " if start == 0 else "") + ", ".join(used[start : start + 2]))
     return "<br>".join(lines)
 
 
