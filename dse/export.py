@@ -49,7 +49,7 @@ from dse.exported import (
     onnx_logits,
     predict_logits,
 )
-from dse.front_table import read_front
+from dse.front_table import Row, number, read_front
 from dse.onnx_writer import to_bytes, to_onnx, without_quantisers
 from dse.outcomes import RunError
 from dse.pick import pick
@@ -77,7 +77,8 @@ def export_design(run_dir: str | Path, rule: str, out: str | Path) -> list[Path]
 
     Raises:
         InputError: The rule or the folder is not acceptable, or the run has no such design.
-        RunError: The written ONNX does not compute what the network computes.
+        RunError: The written ONNX does not compute what the network computes, or the design costs
+            something else than when the run evaluated it.
     """
     run, target = RunDir(Path(run_dir)), Path(out)
     run.require_run()
@@ -88,6 +89,7 @@ def export_design(run_dir: str | Path, rule: str, out: str | Path) -> list[Path]
     files = _contents(placed, *_load_weights(run.designs / f"{row['id']}.safetensors"))
     files["design.yaml"] = design_file.read_bytes()
     summary = json.loads(files.pop(SUMMARY_FILE))
+    _require_same_costs(row, summary["predicted"], design_file)
     summary = {
         "schema": SUMMARY_SCHEMA,
         "id": row["id"],
@@ -100,6 +102,20 @@ def export_design(run_dir: str | Path, rule: str, out: str | Path) -> list[Path]
     files[SUMMARY_FILE] = (json.dumps(summary, indent=2, allow_nan=False) + "\n").encode()
     _publish(files, target)
     return [target / name for name in (SUMMARY_FILE, *sorted(set(files) - {SUMMARY_FILE}))]
+
+
+def _require_same_costs(row: Row, predicted: Mapping[str, float], design_file: Path) -> None:
+    """Refuse to hand on other costs than the run's front has.
+
+    Raises:
+        RunError: Naming the first cost that is not the same.
+    """
+    for name, value in predicted.items():
+        if name in row and number(row, name) != value:
+            raise RunError(
+                f"{design_file}: {name} is {value!r} now and {row[name]!r} in {FRONT_FILE}: the "
+                "chip's description or the cost model changed since the run; nothing was exported"
+            )
 
 
 def _contents(placed: PlacedDesign, params: Flat, stats: Flat) -> dict[str, bytes]:

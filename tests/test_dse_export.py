@@ -23,6 +23,7 @@ from costs.zigzag import load_zigzag_core
 from dse.export import export_design
 from dse.exported import check_export, load_export, onnx_logits, predict_logits
 from dse.onnx_writer import to_bytes, to_onnx, without_quantisers
+from dse.outcomes import RunError
 from models.functional import Flat, Functional
 from models.onnx_workload import workload_of_onnx
 from models.resnet import ResNetSpec, Stage, resnet_architecture
@@ -266,6 +267,13 @@ def test_what_is_not_an_export_is_refused(tmp_path):
     (tmp_path / "summary.json").write_text('{"schema": "other"}')
     with pytest.raises(InputError, match="narrows-export-1"):
         load_export(tmp_path)
+
+
+def test_costs_other_than_those_of_the_run_are_refused(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(costs.chip_tables, "calc_block", lambda *a: 2 * quick_block(*a))
+    with pytest.raises(RunError, match=r"io_bytes is .*changed since the run"):
+        export_design(run, "d01", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_design_without_weights_is_one_line(run, tmp_path, monkeypatch):
