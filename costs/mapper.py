@@ -322,7 +322,22 @@ def best_mapping(
 
 
 def _explain_misfit(layer: Layer, core: Core, conventions: Conventions) -> InputError:
-    """The error that names the operands whose smallest tile, one word, is too large."""
+    """The error that names the operands whose smallest tiles, one word each, are too large.
+
+    A level that the MACs accumulate in holds partial sums, unless the array adds them all up.
+    """
+    lines = _list_misfits(layer, core, conventions, layer.bits_o) or _list_misfits(
+        layer, core, conventions, layer.bits_psum
+    )
+    return InputError(
+        key=f"{core.name}.levels", value="; ".join(lines), allowed=f"room for {layer.name}"
+    )
+
+
+def _list_misfits(
+    layer: Layer, core: Core, conventions: Conventions, output_bits: int
+) -> list[str]:
+    """What is too large where and by how much, when a word of outputs has so many bits."""
     lines = []
     for level in core.levels:
         capacity = level.capacity_bytes
@@ -333,13 +348,12 @@ def _explain_misfit(layer: Layer, core: Core, conventions: Conventions) -> Input
         ]
         groups = [[t] for t in held] if isinstance(capacity, Dict) else [held]
         for group in groups:
-            size = sum(layer.bits(t) for t in group) / 8 * conventions.buffering
+            bits = [output_bits if t == "O" else layer.bits(t) for t in group]
+            size = sum(bits) / 8 * conventions.buffering
             limit = capacity[group[0]] if isinstance(capacity, Dict) else capacity
             if group and size > limit:
                 lines.append(
                     f"{'+'.join(group)} at {level.name} needs {size:g} bytes for one word each, "
                     f"{size - limit:g} more than {limit:g}"
                 )
-    return InputError(
-        key=f"{core.name}.levels", value="; ".join(lines), allowed=f"room for {layer.name}"
-    )
+    return lines

@@ -17,6 +17,7 @@ import numpy as np
 from costs.candidates import Factors, count_valid, enumerate_factors
 from costs.layer import DIMS, RELEVANT
 from costs.orders import Order, Structure
+from costs.pareto import find_nondominated
 
 DIM_NUMBER = {dim: number + 1 for number, dim in enumerate(DIMS)}
 SIMPLE_DIMS = ("G", "N", "K", "C")
@@ -227,16 +228,53 @@ def _contiguous(structure: Structure, order: Order, line: Line) -> np.ndarray:
     return keep
 
 
+def _list_window_rows(
+    structure: Structure, order: Order, line: Line, part: Part, most_words: np.ndarray
+) -> np.ndarray:
+    """Tilings of one dimension of a window that fit and are not dominated among equal inputs.
+
+    What a tiling does to the inputs depends on the other dimension too, so that only tilings with
+    the same input tiles and the same loops outside them are compared.
+    """
+    rows = np.flatnonzero(
+        _contiguous(structure, order, line)
+        & (part.values[:, structure.first_tile :] <= most_words).all(axis=1)
+    )
+    fixed = []
+    for number, (operand, level) in enumerate(structure.anchors):
+        if operand == "I":
+            each = structure.replicated_axes(level)
+            depth = line.local(order.depth[number])
+            fixed += [line.count(depth, each), line.tile(depth, each)]
+            if order.stretch(number) in line.kept:
+                start = line.local(order.stretch(number))
+                fixed += [line.count(start, each), line.tilings.factors[:, start]]
+    keys = part.values[rows].copy()
+    keys[:, structure.first_held : structure.first_tile] *= -1
+    same = np.stack(fixed, axis=1)[rows] if fixed else np.zeros((len(rows), 0))
+    return rows[find_nondominated(np.concatenate([keys, same, -same], axis=1))]
+
+
 def window_part(
     structure: Structure, order: Order, out: Line, kernel: Line, pace: tuple[int, int],
-    keep_overlap: bool,
+    keep_overlap: bool, most_words: np.ndarray,
 ) -> Part:  # fmt: skip
-    """Rows of an output dimension and the kernel dimension that slides along it."""
+    """Rows of an output dimension and the kernel dimension that slides along it.
+
+    Args:
+        structure: the kind of core.
+        order: the order.
+        out: tilings of the output dimension.
+        kernel: tilings of the kernel dimension.
+        pace: stride and dilation.
+        keep_overlap: whether an input tile may keep what it shares with the one before.
+        most_words: largest tiles, then largest extents, of any hardware.
+    """
     stride, dilation = pace
     left = simple_part(structure, order, out)
     right = simple_part(structure, order, kernel)
-    rows_out = np.flatnonzero(_contiguous(structure, order, out))
-    rows_kernel = np.flatnonzero(_contiguous(structure, order, kernel))
+    rows_out = _list_window_rows(structure, order, out, left, most_words)
+    rows_kernel = _list_window_rows(structure, order, kernel, right, most_words)
     a, b = (v.ravel() for v in np.meshgrid(rows_out, rows_kernel, indexing="ij"))
     values = left.values[a] * right.values[b]
     anchors = structure.anchors
@@ -256,6 +294,8 @@ def window_part(
             column = structure.first_tile + number
             p, r = left.values[a, column], right.values[b, column]
             values[:, column] = (p - 1) * stride + (r - 1) * dilation + 1
+    fit = np.flatnonzero((values[:, structure.first_tile :] <= most_words).all(axis=1))
+    values, a, b = values[fit], a[fit], b[fit]
     blocks = [(values, np.zeros((len(a), len(anchors)), np.int8), np.arange(len(a)))]
     movers = ((out, kernel, a, b, (stride, dilation)), (kernel, out, b, a, (dilation, stride)))
     overlapping = keep_overlap and kernel.bound > 1 and out.bound > 1
@@ -285,7 +325,7 @@ def window_part(
         choice=np.stack([a[base], b[base]], axis=1).astype(np.int32),
         order=np.zeros(len(base), np.int64),
         dims=(out.dim, kernel.dim),
-        totals=np.array([len(a)], object),
+        totals=np.array([len(out) * len(kernel)], object),
     )
 
 

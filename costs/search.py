@@ -485,6 +485,7 @@ def list_windows(
                 Line(structure, order, slide, kernel, axes, slides=kernel > 1),
                 (stride, dilation),
                 overlap,
+                np.array([*most_words, *sizes]),
             )
             for order in list_orders(structure)
         ],
@@ -506,7 +507,7 @@ def _undominated(
         values = part.values[rows].copy()
         values[:, structure.first_held : structure.first_tile] *= -1
         marks = part.flagged[rows] > 0
-        rows = rows[find_nondominated(np.concatenate([values, marks], axis=1))]
+        rows = rows[find_nondominated(np.concatenate([values, marks], axis=1), EFFORT)]
         kept.append(replace(part.take(rows), order=np.full(len(rows), number), totals=totals))
     return stack_parts(kept)
 
