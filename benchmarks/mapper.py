@@ -1,0 +1,169 @@
+"""How fast mappings are evaluated and how soon the optimum is certified, on a three-level core.
+
+Prints, in one run:
+* candidates per second: distinct mappings of one 3x3 layer (different tile counts, footprints or
+  extents) of which all counts, the traffic of every level, energy and cycles are computed, warm and
+  compiled;
+* the same through `costs.evaluate.evaluate`, one mapping after the other, for the ratio;
+* the time from nothing to the certified optimum of that layer, and of all of ResNet-18.
+
+    python benchmarks/mapper.py [--seconds 5] [--core tpu_like]
+"""
+
+import argparse
+import resource
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from costs.conventions import TIMELOOP
+from costs.evaluate import evaluate
+from costs.layer import Layer
+from costs.library import load_core
+from costs.mapper import best_mapping
+from costs.search import Search
+
+BLOCK = 1024
+"""Rows on either side of a compiled block: a million pairs."""
+
+
+def conv(name, c, k, size, kernel=3, stride=1):
+    before = kernel // 2
+    pad = (before, before - (stride - 1)) if kernel > 1 else (0, 0)
+    return Layer(
+        name, K=k, C=c, P=size, Q=size, R=kernel, S=kernel, stride=(stride, stride),
+        padding=(pad, pad),
+    )  # fmt: skip
+
+
+def resnet18():
+    layers = [conv("conv1", 3, 64, 112, 7, 2)]
+    for stage, (width, size) in enumerate([(64, 56), (128, 28), (256, 14), (512, 7)]):
+        inputs = width if stage == 0 else width // 2
+        stride = 1 if stage == 0 else 2
+        layers.append(conv(f"conv{stage + 2}_1", inputs, width, size, 3, stride))
+        layers += [conv(f"conv{stage + 2}_{i}", width, width, size) for i in (2, 3, 4)]
+        if stage:
+            layers.append(
+                Layer(f"down{stage + 2}", K=width, C=inputs, P=size, Q=size, stride=(2, 2))
+            )
+    return [*layers, Layer("fc", K=1000, C=512)]
+
+
+def make_block(search):
+    """A compiled function of (left rows, right rows): best energy of all pairs, and its cycles."""
+    structure, hw = search.structure, search.hardware
+    read_price = [float(v) for v in hw.read_price[0]]
+    write_price = [float(v) for v in hw.write_price[0]]
+    rates = [hw.read_rate[0], hw.write_rate[0], hw.rate[0]]
+    words = float(search.layer.words("O"))
+    held = {structure.anchors[a][1]: n for n, a in enumerate(structure.holders)}
+
+    @jax.jit
+    def block(left, right):
+        columns = [left[:, c, None] * right[None, :, c] for c in range(structure.first_axis)]
+        read = [0.0] * len(search.levels)
+        written = [0.0] * len(search.levels)
+        served = {}
+        for number, (operand, parent, child) in enumerate(structure.edges):
+            above, below = columns[1 + 2 * number], columns[2 + 2 * number]
+            at = search.levels.index(parent)
+            inner = search.levels.index(child) if child else -1
+            width = float(search.layer.bits(operand))
+            if operand == "O":
+                first = words
+                if parent in held:
+                    first = words * columns[structure.first_held + held[parent]]
+                width = jnp.where(above > first, float(search.layer.bits_psum), width)
+                read[at] += (above - first) * width
+                written[at] += above * width
+                if child:
+                    seen = words * columns[structure.first_held + held[child]]
+                    written[inner] += (below - seen) * width
+            else:
+                read[at] += above * width
+                if child:
+                    written[inner] += below * width
+            served[operand, parent] = width
+        energy, cycles, fits = 0.0, columns[0], True
+        for level in range(len(search.levels)):
+            energy += read[level] * read_price[level] + written[level] * write_price[level]
+            for bits, rate in zip(
+                (read[level], written[level], read[level] + written[level]), rates, strict=True
+            ):
+                if np.isfinite(rate[level]):
+                    cycles = jnp.maximum(cycles, bits / float(rate[level]))
+        for anchors, capacity in hw.capacities:
+            bits = 0.0
+            for anchor in anchors:
+                width = served[structure.anchors[anchor]]
+                bits += columns[structure.first_tile + anchor] * width
+            fits &= bits <= float(capacity[0])
+        energy = jnp.where(fits, energy, jnp.inf)
+        best = jnp.argmin(energy)
+        return energy.ravel()[best], cycles.ravel()[best], jnp.sum(cycles)
+
+    return block
+
+
+def measure_rate(layer, core, seconds):
+    """Distinct candidates per second, all of one order of storage positions at a time."""
+    search = Search(layer, [core], "energy", TIMELOOP)
+    parts = search.parts()
+    order = int(np.argmax(np.bincount(parts[-1].order)))
+    sides = []
+    for pair in (parts[:2], parts[2:]):
+        a, b = (p.values[p.order == order] for p in pair)
+        rows = (a[:, None, :] * b[None, :, :]).reshape(-1, a.shape[1])
+        sides.append(np.unique(rows, axis=0).astype(np.float32))
+    left, right = (
+        [jnp.asarray(side[i : i + BLOCK]) for i in range(0, len(side) - BLOCK + 1, BLOCK)]
+        for side in sides
+    )
+    block = make_block(search)
+    jax.block_until_ready(block(left[0], right[0]))
+    start, done, pairs = time.perf_counter(), 0, 0
+    for a in left:
+        for b in right:
+            jax.block_until_ready(block(a, b))
+            pairs += 1
+            done += BLOCK * BLOCK
+            if time.perf_counter() - start > seconds:
+                return done / (time.perf_counter() - start), done, len(sides[0]) * len(sides[1])
+    return done / (time.perf_counter() - start), done, len(sides[0]) * len(sides[1])
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=5.0)
+    parser.add_argument("--core", default="tpu_like")
+    options = parser.parse_args()
+    core = load_core(options.core)
+    layer = conv("conv2_2", 64, 64, 56)
+
+    start = time.perf_counter()
+    best = best_mapping(layer, core)
+    certified = time.perf_counter() - start
+    rate, done, there = measure_rate(layer, core, options.seconds)
+    start, count = time.perf_counter(), 0
+    while time.perf_counter() - start < 1.0:
+        evaluate(layer, core, best.mapping)
+        count += 1
+    single = count / (time.perf_counter() - start)
+    print(f"layer {layer.name} (K=C=64, 56x56, 3x3) on {core.name}")
+    print(f"distinct candidates    {rate / 1e6:10.1f} million/s ({done:.3g} of {there:.3g} in one order)")
+    print(f"one by one (evaluate)  {single:10.1f} /s")
+    print(f"ratio                  {rate / single:10.0f}")
+    print(f"certified optimum      {certified:10.2f} s over {best.enumerated:.3g} mappings")
+    start = time.perf_counter()
+    for item in resnet18():
+        best_mapping(item, core)
+    print(f"all of ResNet-18       {time.perf_counter() - start:10.2f} s, {len(resnet18())} layers")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    print(f"peak memory            {peak:10.2f} GB")
+
+
+if __name__ == "__main__":
+    main()
