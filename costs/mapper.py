@@ -31,12 +31,13 @@ from costs.encode import (
 from costs.energy import calc_energy_pj, calc_mac_energy_pj, calc_traffic
 from costs.errors import InputError
 from costs.evaluate import Cost, calc_fits, calc_footprint_bytes, evaluate, window_limits
+from costs.hardware_points import Same
 from costs.latency import calc_cycles
 from costs.layer import OPERANDS, RELEVANT, Layer
 from costs.mapping import Mapping
 from costs.orders import Order, Structure, list_orders
 from costs.parts import DIM_NUMBER, Line, Part
-from costs.search import Candidates, Same, find_candidates
+from costs.search import Candidates, find_candidates
 from costs.tiles import calc_tiles
 
 Objective = Literal["energy", "latency", "edp"]
@@ -96,7 +97,7 @@ def write_mapping(
     """
     factors = {}
     for dim, choice in zip(part.dims, part.choice[row], strict=True):
-        slides = dim in "PR" and layer.R > 1 or dim in "QS" and layer.S > 1
+        slides = (dim in "PR" and layer.R > 1) or (dim in "QS" and layer.S > 1)
         line = Line(structure, order, dim, layer.bounds[dim], dict(sizes), slides=slides)
         factors[dim] = dict(zip(line.kept, line.tilings.factors[choice], strict=True))
     loops: list[tuple[str, int]] = []

@@ -104,7 +104,6 @@ class Order:
     elements: tuple[str, ...]
     depth: tuple[int, ...]
 
-
     def stretch(self, anchor: int) -> int:
         """Element of the stretch of temporal loops directly outside an anchor."""
         return max(i for i in range(self.depth[anchor]) if self.elements[i] == "t")
@@ -141,7 +140,9 @@ def list_orders(structure: Structure) -> tuple[Order, ...]:
     orders = []
     for merged in merge(chains):
         joints = [
-            i for i in range(1, len(merged)) if {anchors[a][0] for a in merged[i - 1 : i + 1]} == {"I"}
+            i
+            for i in range(1, len(merged))
+            if {anchors[a][0] for a in merged[i - 1 : i + 1]} == {"I"}
         ]
         # tiles of inputs at two levels may share the loop that keeps their overlap
         for shared in itertools.product((False, True), repeat=len(joints)):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-
 SMALL = 48
 """Rows up to which all pairs are compared at once."""
 

@@ -52,9 +52,7 @@ class Line:
         idle = _idle_stretches(structure, order, dim, slides=slides)
         # positions of the order's elements in this dimension's signature
         self.kept = [
-            i
-            for i, e in enumerate(order.elements)
-            if (e == "t" and i not in idle) or e in usable
+            i for i, e in enumerate(order.elements) if (e == "t" and i not in idle) or e in usable
         ]
         signature = "".join("t" if order.elements[i] == "t" else "x" for i in self.kept)
         limits = tuple(sizes[order.elements[i]] for i in self.kept if order.elements[i] != "t")
@@ -65,6 +63,7 @@ class Line:
         self._counts: dict[tuple[bool, ...], np.ndarray] = {}
 
     def __len__(self) -> int:
+        """Number of tilings."""
         return len(self.tilings.factors)
 
     def local(self, depth: int) -> int:
@@ -144,6 +143,7 @@ class Part:
     totals: np.ndarray
 
     def __len__(self) -> int:
+        """Number of rows."""
         return len(self.values)
 
     def take(self, rows: np.ndarray) -> Part:
@@ -279,7 +279,7 @@ def window_part(
     values = left.values[a] * right.values[b]
     anchors = structure.anchors
     edges = [e for e in enumerate(structure.edges) if e[1][0] == "I"]
-    for number, (_, parent, child) in edges:
+    for number, (_, _, child) in edges:
         if not child:
             continue
         depth = order.depth[anchors.index(("I", child))]
@@ -299,7 +299,7 @@ def window_part(
     blocks = [(values, np.zeros((len(a), len(anchors)), np.int8), np.arange(len(a)))]
     movers = ((out, kernel, a, b, (stride, dilation)), (kernel, out, b, a, (dilation, stride)))
     overlapping = keep_overlap and kernel.bound > 1 and out.bound > 1
-    for number, (_, parent, child) in edges if overlapping else ():
+    for number, (_, _, child) in edges if overlapping else ():
         if not child:
             continue
         anchor = anchors.index(("I", child))
@@ -365,26 +365,20 @@ def _saved_words(
     return saved, able[move] & (saved > 0)
 
 
-def pair_rows(left: Part, right: Part) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """For every row on the left, how many rows of its order the right has and where they begin.
+def pair_rows(left: Part, right: Part) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers the pairs of rows of the same order.
 
     Returns:
-        `(left rows,)` first row on the right, `(left rows,)` number of rows, and the running
+        `(left rows,)` first row on the right that each row of the left meets, and the running
         number of pairs, `(left rows + 1,)`.
     """
-    orders = len(left.totals)
-    begin = np.searchsorted(right.order, np.arange(orders))
-    count = np.searchsorted(right.order, np.arange(orders), side="right") - begin
-    return (
-        begin[left.order],
-        count[left.order],
-        np.concatenate([[0], np.cumsum(count[left.order])]),
-    )
+    orders = np.arange(len(left.totals))
+    begin = np.searchsorted(right.order, orders)
+    count = np.searchsorted(right.order, orders, side="right") - begin
+    return begin[left.order], np.concatenate([[0], np.cumsum(count[left.order])])
 
 
-def join_parts(
-    left: Part, right: Part, a: np.ndarray, b: np.ndarray, claims: np.ndarray
-) -> Part:
+def join_parts(left: Part, right: Part, a: np.ndarray, b: np.ndarray, claims: np.ndarray) -> Part:
     """The pairs of rows a of the left and b of the right; no stretch keeps two overlaps.
 
     Args:

@@ -11,29 +11,19 @@ candidates that remain are `costs.evaluate`'s (`costs.mapper`).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping as Dict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import dataclass
 
 import numpy as np
 
 from costs.conventions import Conventions
 from costs.core import Core
+from costs.hardware_points import Same, hardware_of
 from costs.layer import Layer
-from costs.orders import Structure, list_claims, list_orders
+from costs.orders import Structure, list_claims
 from costs.pareto import find_nondominated
-from costs.parts import (
-    SIMPLE_DIMS,
-    WINDOWS,
-    Line,
-    Part,
-    join_parts,
-    pair_rows,
-    simple_part,
-    stack_parts,
-    window_part,
-)
+from costs.parts import SIMPLE_DIMS, WINDOWS, Part, join_parts, pair_rows, stack_parts
+from costs.tilings import EFFORT, list_simple, list_windows
 
 CHUNK = 50_000
 """Rows joined at a time, so that memory stays bounded."""
@@ -41,102 +31,8 @@ CHUNK = 50_000
 BEAM = 24
 """Rows kept per hardware point and step by the first, greedy walk that finds an incumbent."""
 
-EFFORT = 2000
-"""Rows compared with all others when dominated ones are removed from a large set."""
-
 SLACK = 1 + 1e-9
 """Relative error granted to a bound before it excludes: far more than rounding can cause."""
-
-
-@dataclass(frozen=True)
-class Hardware:
-    """The sizes, energies and bandwidths of the points of a grid of hardware.
-
-    Attributes:
-        axis_sizes: `(axes, points)` PEs along each axis.
-        capacities: per capacity constraint, the anchors that share it and `(points,)` [bits].
-        read_price, write_price: `(points, levels)` [pJ/bit].
-        read_rate, write_rate, rate: `(points, levels)` of all instances together [bits/cycle].
-        mac_energy: `(points,)` energy of one MAC [pJ].
-    """
-
-    axis_sizes: np.ndarray
-    capacities: tuple[tuple[tuple[int, ...], np.ndarray], ...]
-    read_price: np.ndarray
-    write_price: np.ndarray
-    read_rate: np.ndarray
-    write_rate: np.ndarray
-    rate: np.ndarray
-    mac_energy: np.ndarray
-
-    @classmethod
-    def of(
-        cls, cores: Sequence[Core], structure: Structure, conventions: Conventions, bits: int
-    ) -> Hardware:
-        """The hardware of several cores of one structure, for factors of so many bits."""
-
-        def gather(value) -> np.ndarray:
-            return np.array([[value(core, level) for level in core.levels] for core in cores])
-
-        capacities = []
-        for number, level in enumerate(cores[0].levels):
-            held = tuple(i for i, (_, name) in enumerate(structure.anchors) if name == level.name)
-            if isinstance(level.capacity_bytes, Dict):
-                groups = [(i,) for i in held]
-            else:
-                groups = [held] if held else []
-            for group in groups:
-                shares = []
-                for core in cores:
-                    share = core.levels[number].capacity_bytes
-                    operand = structure.anchors[group[0]][0]
-                    total = share[operand] if isinstance(share, Dict) else share
-                    shares.append(8 * total / conventions.buffering)
-                if not all(map(math.isinf, shares)):
-                    capacities.append((group, np.array(shares)))
-        return cls(
-            axis_sizes=np.array(
-                [[axis.size for axis in core.axes] for core in cores], np.float64
-            ).T.reshape(len(structure.axes), len(cores)),
-            capacities=tuple(capacities),
-            read_price=gather(lambda core, level: level.read_energy_pj / level.width_bits),
-            write_price=gather(lambda core, level: level.write_energy_pj / level.width_bits),
-            read_rate=8
-            * gather(lambda core, level: level.read_bandwidth * core.instances(level.name)),
-            write_rate=8
-            * gather(lambda core, level: level.write_bandwidth * core.instances(level.name)),
-            rate=8 * gather(lambda core, level: level.bandwidth * core.instances(level.name)),
-            mac_energy=np.array([core.mac_energy(bits) for core in cores]),
-        )
-
-    @property
-    def points(self) -> int:
-        """Number of hardware points."""
-        return len(self.mac_energy)
-
-
-class Same:
-    """A core compared by identity, so that what follows from a grid of them is worked out once."""
-
-    def __init__(self, core: Core):
-        """Hold the core, so that its identity stays its own."""
-        self.core = core
-
-    def __eq__(self, other: object) -> bool:
-        """Whether both hold the very same core."""
-        return isinstance(other, Same) and other.core is self.core
-
-    def __hash__(self) -> int:
-        """Hash of the identity."""
-        return id(self.core)
-
-
-@lru_cache(maxsize=16)
-def hardware_of(
-    cores: tuple[Same, ...], structure: Structure, conventions: Conventions, bits: int
-) -> Hardware:
-    """`Hardware.of`, once for the same cores."""
-    return Hardware.of([item.core for item in cores], structure, conventions, bits)
 
 
 @dataclass(frozen=True)
@@ -166,6 +62,7 @@ class Search:
     def __init__(
         self, layer: Layer, cores: Sequence[Core], objective: str, conventions: Conventions
     ):
+        """Start without an incumbent."""
         self.layer, self.objective, self.conventions = layer, objective, conventions
         self.structure = Structure.of(layer, cores[0])
         self.claims = list_claims(self.structure)
@@ -190,7 +87,13 @@ class Search:
         overlap = self.conventions.halo == "timeloop"
         parts += [
             list_windows(
-                *frame, axis, bounds[p], bounds[r], layer.stride[axis], layer.dilation[axis], overlap
+                *frame,
+                axis,
+                bounds[p],
+                bounds[r],
+                layer.stride[axis],
+                layer.dilation[axis],
+                overlap,
             )
             for p, r, axis in WINDOWS
             if bounds[p] > 1 or bounds[r] > 1
@@ -258,7 +161,11 @@ class Search:
         hw = self.hardware
         cost = np.ones(())
         if self.objective != "latency":
-            cost = read @ hw.read_price.T + written @ hw.write_price.T + self.layer.macs * hw.mac_energy
+            cost = (
+                read @ hw.read_price.T
+                + written @ hw.write_price.T
+                + self.layer.macs * hw.mac_energy
+            )
         if self.objective != "energy":
             cycles = np.repeat(low[:, :1], hw.points, axis=1)
             for level in range(len(self.levels)):
@@ -313,8 +220,8 @@ class Search:
             beam: keep only so many rows for every hardware point; 0 for all.
         """
         last = least is None or most is None
-        low = part.values if last else part.values * least[part.order]
-        high = part.values if last else part.values * most[part.order]
+        low = part.values if least is None else part.values * least[part.order]
+        high = part.values if most is None else part.values * most[part.order]
         able = self.fits(low, high)
         fitting = able.any(axis=1)
         bound = self.objective_bound(low, high)
@@ -393,13 +300,15 @@ class Search:
         self, left: Part, right: Part, low: np.ndarray | None, high: np.ndarray | None, beam: int
     ) -> Part:
         """Joins two parts a chunk at a time."""
-        begin, count, running = pair_rows(left, right)
+        begin, running = pair_rows(left, right)
         pieces = []
         for start in range(0, max(1, int(running[-1])), CHUNK):
             pairs = np.arange(start, min(start + CHUNK, int(running[-1])))
             a = np.searchsorted(running, pairs, side="right") - 1
             b = begin[a] + pairs - running[a]
-            pieces.append(self.reduce(join_parts(left, right, a, b, self.claims), low, high, beam=beam))
+            pieces.append(
+                self.reduce(join_parts(left, right, a, b, self.claims), low, high, beam=beam)
+            )
         if len(pieces) == 1:
             return pieces[0]
         return self.reduce(stack_parts(pieces), low, high, beam=beam)
@@ -434,82 +343,11 @@ def _product(
     """Range of the product of several parts; nothing without any."""
     if not ranges:
         return None, None
-    least, most = np.ones((2, *ranges[0][0].shape))
+    least, most = np.ones(ranges[0][0].shape), np.ones(ranges[0][0].shape)
     for low, high in ranges:
         # an order without rows has no future: infinite, never zero times infinite
         least, most = least * low, most * np.maximum(high, 1e-300)
     return least, most
-
-
-@lru_cache(maxsize=4096)
-def list_simple(
-    structure: Structure, sizes: tuple[int, ...], most_words: tuple[float, ...], dim: str, bound: int
-) -> Part:
-    """Rows of a dimension that does not slide, in all orders, without dominated ones."""
-    axes = {a[0]: n for a, n in zip(structure.axes, sizes, strict=True)}
-    return _undominated(
-        structure,
-        sizes,
-        most_words,
-        [
-            simple_part(structure, order, Line(structure, order, dim, bound, axes))
-            for order in list_orders(structure)
-        ],
-    )
-
-
-@lru_cache(maxsize=1024)
-def list_windows(
-    structure: Structure,
-    sizes: tuple[int, ...],
-    most_words: tuple[float, ...],
-    axis: int,
-    outputs: int,
-    kernel: int,
-    stride: int,
-    dilation: int,
-    overlap: bool,
-) -> Part:
-    """Rows of an output dimension with the kernel's, in all orders, without dominated ones."""
-    axes = {a[0]: n for a, n in zip(structure.axes, sizes, strict=True)}
-    out, slide = WINDOWS[axis][:2]
-    return _undominated(
-        structure,
-        sizes,
-        most_words,
-        [
-            window_part(
-                structure,
-                order,
-                Line(structure, order, out, outputs, axes, slides=kernel > 1),
-                Line(structure, order, slide, kernel, axes, slides=kernel > 1),
-                (stride, dilation),
-                overlap,
-                np.array([*most_words, *sizes]),
-            )
-            for order in list_orders(structure)
-        ],
-    )
-
-
-def _undominated(
-    structure: Structure,
-    sizes: tuple[int, ...],
-    most_words: tuple[float, ...],
-    parts: Sequence[Part],
-) -> Part:
-    """The rows of all orders, less those too large for any hardware or dominated in their order."""
-    kept = []
-    totals = np.concatenate([part.totals for part in parts])
-    limits = np.array([*most_words, *sizes])
-    for number, part in enumerate(parts):
-        rows = np.flatnonzero((part.values[:, structure.first_tile :] <= limits).all(axis=1))
-        values = part.values[rows].copy()
-        values[:, structure.first_held : structure.first_tile] *= -1
-        marks = part.flagged[rows] > 0
-        rows = rows[find_nondominated(np.concatenate([values, marks], axis=1), EFFORT)]
-        kept.append(replace(part.take(rows), order=np.full(len(rows), number), totals=totals))
-    return stack_parts(kept)
 
 
 def _snap(values: np.ndarray, sizes: np.ndarray) -> np.ndarray:
@@ -531,13 +369,15 @@ def find_candidates(
     """
     search = Search(layer, cores, objective, conventions)
     parts = search.parts()
-    totals = math.prod(int(sum(column)) for column in [np.prod([p.totals for p in parts], axis=0)])
+    enumerated = sum(
+        math.prod(part.totals[i] for part in parts) for i in range(len(parts[0].totals))
+    )
     search.walk(search.trim(parts), beam=BEAM)
     rows = search.walk(search.trim(parts))
     return Candidates(
         rows=search.reduce(rows, None, None),
         incumbent=search.incumbent,
-        enumerated=totals,
+        enumerated=int(enumerated),
         unfit=search.unfit,
         dominated=search.dominated,
         bounded=search.bounded,

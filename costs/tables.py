@@ -26,10 +26,10 @@ import numpy as np
 from costs.conventions import TIMELOOP, Conventions
 from costs.core import Core
 from costs.errors import InputError
+from costs.hardware_points import Same
 from costs.layer import Layer
 from costs.mapper import Solutions, check_objective, solve
 from costs.mapping import Mapping
-from costs.search import Same
 
 Array = Any  # numpy or jax array
 

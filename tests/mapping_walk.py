@@ -7,10 +7,13 @@ of storage positions, evaluated by `costs.evaluate`.
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 
 from costs.core import Axis, Core, MemoryLevel
+from costs.encode import encode_mapping
+from costs.errors import InputError
 from costs.evaluate import evaluate_many
 from costs.layer import DIMS, Layer
 from costs.mapping import Mapping
@@ -41,9 +44,7 @@ def covers(bound, stretches, lanes):
 def all_mappings(layer, core):
     """Every mapping with at most one loop of each dimension between two storage positions."""
     dims = [d for d in DIMS if layer.bounds[d] > 1]
-    chains = [
-        [(t, level) for level in core.chain(t)[1:]] for t in layer.operands
-    ]
+    chains = [[(t, level) for level in core.chain(t)[1:]] for t in layer.operands]
     stretches = 1 + sum(map(len, chains))
     tilings = [
         list(covers(layer.bounds[d], stretches, [a.size if d in a.dims else 1 for a in core.axes]))
@@ -58,9 +59,7 @@ def all_mappings(layer, core):
                 )
                 for n, axis in enumerate(core.axes)
             }
-            if any(
-                math.prod(f for _, f in spatial[axis.name]) > axis.size for axis in core.axes
-            ):
+            if any(math.prod(f for _, f in spatial[axis.name]) > axis.size for axis in core.axes):
                 continue
             parts = [
                 [(d, t[i]) for d, (t, _) in zip(dims, choice, strict=True) if t[i] > 1]
@@ -98,9 +97,6 @@ def walk_best(layer, core, objectives, conventions):
 
 def evaluate_fitting(cases, conventions):
     """Costs of the cases that run and fit; a tile of separate rows does not run."""
-    from costs.encode import encode_mapping
-    from costs.errors import InputError
-
     able = []
     for case in cases:
         try:
@@ -119,14 +115,17 @@ def random_case(seed):
     size = {
         "pointwise": dict(K=rng.integers(1, 6), C=rng.integers(2, 6), P=rng.integers(2, 4)),
         "conv": dict(P=rng.integers(2, 5), R=rng.integers(2, 4), K=rng.integers(1, 4)),
-        "strided": dict(P=rng.integers(2, 4), R=2, C=rng.integers(1, 4), stride=(3, 1)),
+        "strided": dict(P=rng.integers(2, 4), R=2, C=rng.integers(1, 4)),
         "depthwise": dict(groups=3, K=3, C=3, P=rng.integers(2, 4), R=2),
         "linear": dict(K=rng.integers(2, 8), C=rng.integers(2, 8)),
         "batch": dict(N=3, K=rng.integers(2, 4), C=rng.integers(2, 4)),
-        "kernel_only": dict(R=rng.integers(2, 4), P=rng.integers(2, 5), **{"K" if rng.random() < 0.5 else "C": 2}),
+        "kernel_only": dict(
+            R=rng.integers(2, 4), P=rng.integers(2, 5), **{"K" if rng.random() < 0.5 else "C": 2}
+        ),
     }[kind]
-    size = {k: v if isinstance(v, tuple) else int(v) for k, v in size.items()}
-    layer = Layer(kind, **size, bits_psum=int(rng.choice([8, 16, 32])))
+    stride = (3, 1) if kind == "strided" else (1, 1)
+    sizes = {k: int(v) for k, v in size.items()}
+    layer = replace(Layer(kind, stride=stride), **sizes, bits_psum=int(rng.choice([8, 16, 32])))
     axes = tuple(
         Axis(
             name,
@@ -149,7 +148,7 @@ def random_case(seed):
             bandwidth=float(rng.choice([1.5, 4.0, math.inf])),
         )
     )
-    if rng.random() < 0.6 and len(levels[1].operands) < 3 or kind == "kernel_only":
+    if (rng.random() < 0.6 and len(levels[1].operands) < 3) or kind == "kernel_only":
         levels.append(
             MemoryLevel(
                 "register",

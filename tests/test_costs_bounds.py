@@ -55,15 +55,27 @@ PRINTED = {
 }
 TOTALS = (414.0, 463.5, 317.8, 352.4, 287.2, 314.0, 165.2)
 
-small_layers = st.builds(
-    lambda n, k, c, p, q, r, s, stride, pad: Layer(
-        "small", N=n, K=k, C=c, P=p, Q=q, R=r, S=s, stride=stride,
-        padding=((min(pad, r - 1),) * 2, (min(pad, s - 1),) * 2) if p > 1 and q > 1 else ((0, 0),) * 2,
-    ),
-    st.integers(1, 2), st.integers(1, 5), st.integers(1, 4), st.integers(1, 5), st.integers(1, 5),
-    st.sampled_from([1, 2, 3]), st.sampled_from([1, 3]),
-    st.tuples(st.integers(1, 3), st.integers(1, 3)), st.integers(0, 1),
-)  # fmt: skip
+
+@st.composite
+def layers(draw):
+    """Small layers, padded or not."""
+    r, s = draw(st.sampled_from([1, 2, 3])), draw(st.sampled_from([1, 3]))
+    p, q, pad = draw(st.integers(1, 5)), draw(st.integers(1, 5)), draw(st.integers(0, 1))
+    if p == 1 or q == 1:
+        pad = 0
+    top, left = min(pad, r - 1), min(pad, s - 1)
+    return Layer(
+        "small",
+        N=draw(st.integers(1, 2)),
+        K=draw(st.integers(1, 5)),
+        C=draw(st.integers(1, 4)),
+        P=p,
+        Q=q,
+        R=r,
+        S=s,
+        stride=(draw(st.integers(1, 3)), draw(st.integers(1, 3))),
+        padding=((top, top), (left, left)),
+    )
 
 
 def walk_block(layer, b, y, x, z):
@@ -89,7 +101,7 @@ def walk_block(layer, b, y, x, z):
     return traffic + layer.words("O"), memory
 
 
-@given(small_layers, st.integers(3, 120))
+@given(layers(), st.integers(3, 120))
 def test_block_is_the_optimum_of_a_brute_force_walk(layer, onchip_words):
     sizes = itertools.product(
         range(1, layer.N + 1), range(1, layer.P + 1), range(1, layer.Q + 1), range(1, layer.K + 1)
@@ -105,7 +117,7 @@ def test_block_is_the_optimum_of_a_brute_force_walk(layer, onchip_words):
         assert walked_block == (block.traffic_words, block.onchip_words)
 
 
-@given(small_layers, st.integers(3, 200))
+@given(layers(), st.integers(3, 200))
 def test_compulsory_bounds_every_block_and_memory_only_helps(layer, onchip_words):
     block = best_output_block(layer, onchip_words)
     larger = best_output_block(layer, onchip_words + 1)

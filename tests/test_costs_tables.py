@@ -54,7 +54,9 @@ def test_entries_equal_single_points_bit_for_bit(name, homes, objective):
         knobs = {k: v[i] for (k, v), i in zip(HARDWARE.items(), at[1:], strict=True)}
         point = with_shares(hardware_point(core, knobs).with_homes(**homes), SHARES)
         alone = best_mapping(layer, point, objective).cost
-        shown = evaluate(layer, point, found.mapping(*at))
+        mapping = found.mapping(*at)
+        assert mapping is not None
+        shown = evaluate(layer, point, mapping)
         for cost in (alone, shown):
             assert found.total_energy_pj[at] == cost.energy_pj
             assert found.cycles[at] == cost.cycles
