@@ -92,9 +92,8 @@ def main() -> None:
     low, high = np.quantile(ratios, [0.25, 0.75])
     print(f"step of a run   {run_s * 1e3:7.2f} ms   (compiled in {compile_s[0]:.1f} s)")
     print(f"plain step      {plain_s * 1e3:7.2f} ms   (compiled in {compile_s[1]:.1f} s)")
-    print(
-        f"ratio {run_s / plain_s:.3f}, quartiles of the rounds {low:.3f} to {high:.3f} (target {TARGET})"
-    )
+    spread = f"rounds {low:.3f} to {high:.3f}"
+    print(f"ratio {run_s / plain_s:.3f}, {spread} (target {TARGET})")
 
 
 if __name__ == "__main__":

@@ -28,6 +28,10 @@ def count_contiguous(layers: int, cores: int) -> int:
     )
 
 
+Path = tuple[tuple[int, int], ...]
+"""Stages of a partition as (layers done after it, core)."""
+
+
 @functools.lru_cache(maxsize=8)
 def enumerate_contiguous(
     layers: int, cores: int, kinds: tuple[int, ...] | None = None
@@ -75,6 +79,7 @@ def solve_contiguous(problem: Problem, widths: np.ndarray, knobs: np.ndarray) ->
     ]
     cost = _stage_costs(problem, widths, knobs, stages)
     kinds = problem.core_types
+    labels: dict[tuple[frozenset[int], int], tuple[np.ndarray, list[Path]]]
     labels = {(frozenset(), 0): (np.zeros((1, 4)), [()])}
     by_start: dict[int, list[int]] = {}
     for number, (start, _, _) in enumerate(stages):
@@ -113,7 +118,7 @@ def _has_unused_twin(core: int, used: frozenset[int], kinds: np.ndarray | tuple[
     return any(kinds[c] == kinds[core] and c not in used for c in range(core))
 
 
-def _assignment(path: tuple[tuple[int, int], ...]) -> np.ndarray:
+def _assignment(path: Path) -> np.ndarray:
     cores: list[int] = []
     for end, core in path:
         cores += [core] * (end - len(cores))

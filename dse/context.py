@@ -85,11 +85,12 @@ def make_context(config: Experiment) -> Context:
         InputError: naming the key that does not fit.
     """
     data = load_data(config.data.name)
+    named = config.network.bottlenecks
     architecture = resnet_architecture(
         config.network.name,
         input_shape=data.input_shape,
         classes=data.classes,
-        bottlenecks=config.network.bottlenecks,
+        bottlenecks=tuple(named) if isinstance(named, list) else named,
         bits=config.network.bits,
         width_multiplier=config.network.width_multiplier,
     )

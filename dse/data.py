@@ -44,9 +44,9 @@ def _load_digits() -> DataSet:
     """The 1,797 handwritten digits of 8x8 pixels that scikit-learn carries (UCI, 1998)."""
     from sklearn.datasets import load_digits
 
-    bunch = load_digits()
-    pictures = (bunch["data"].reshape(-1, 8, 8, 1) / 16.0).astype(np.float32)
-    labels = bunch["target"].astype(np.int32)
+    features, target = load_digits(return_X_y=True)
+    pictures = (np.asarray(features).reshape(-1, 8, 8, 1) / 16.0).astype(np.float32)
+    labels = np.asarray(target).astype(np.int32)
     order = np.random.default_rng(SPLIT_SEED).permutation(len(labels))
     parts = np.split(order, [997, 1397])
     train, validation, test = (Split(pictures[part], labels[part]) for part in parts)

@@ -11,6 +11,7 @@ import io
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import moocore
 import numpy as np
 from safetensors.numpy import save as save_tensors
@@ -108,17 +109,17 @@ class FrontPhase:
 
     def _weights(self, index: int) -> dict[str, np.ndarray]:
         """Flat arrays `params/...` and `stats/...` of one design, norms calibrated for it."""
-        params = {name: np.ascontiguousarray(a[index]) for name, a in self.params.items()}
+        params = {name: jnp.asarray(array[index]) for name, array in self.params.items()}
         widths = self.objective.shape.widths(self.chosen["ordinals"])[:, index]
         crossing = self.context.crossing(self.costs["crossing"])[:, index]
         stats = self.context.net.measure(
             params,
             self.stats,
-            self.context.calibration,
-            widths.astype(np.float32),
-            crossing.astype(np.float32),
+            jnp.asarray(self.context.calibration),
+            jnp.asarray(widths, jnp.float32),
+            jnp.asarray(crossing, jnp.float32),
         )
-        flat = {f"params/{name}": array for name, array in params.items()}
+        flat = {f"params/{name}": np.asarray(array) for name, array in params.items()}
         return flat | {f"stats/{name}": np.asarray(array) for name, array in stats.items()}
 
     def _row(self, name: str, index: int, state: dict[str, Any]) -> dict[str, Any]:

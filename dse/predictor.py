@@ -158,5 +158,6 @@ class PredictorPhase:
         target = np.log(state["loss"])
         kept = max(2, round((1 - self.settings.held_out) * self.steps))
         trial = fit(features[:, :kept], target[:kept])
-        rank = spearmanr(predict(trial, features[:, kept:], np), target[kept:]).statistic
+        predicted = predict(trial, features[:, kept:], np)
+        rank, _ = spearmanr(predicted, target[kept:])
         return {"model": fit(features, target), "rank_correlation": np.array(rank)}

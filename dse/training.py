@@ -143,8 +143,8 @@ def make_evaluate(net: Functional) -> Callable[..., Evaluation]:
         widths: np.ndarray,
         crossing: np.ndarray,
     ) -> Evaluation:
-        design = (np.asarray(widths, np.float32), np.asarray(crossing, np.float32))
-        measured = net.measure(params, stats, calibration, *design)
+        design = (jnp.asarray(widths, jnp.float32), jnp.asarray(crossing, jnp.float32))
+        measured = net.measure(params, stats, jnp.asarray(calibration), *design)
         correct, loss = predict(params, measured, split.pictures, split.labels, *design)
         return Evaluation(int(correct), float(loss))
 

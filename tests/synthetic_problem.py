@@ -60,7 +60,7 @@ def make_boundaries(workload: Workload) -> tuple[Boundary, ...]:
             continue
         height, width, channels = tensor.shape
         widths = range(1, channels)
-        pair = {"P": height, "Q": width}
+        near = Layer("pair", P=height, Q=width)
         found.append(
             Boundary(
                 tensor.boundary,
@@ -68,8 +68,12 @@ def make_boundaries(workload: Workload) -> tuple[Boundary, ...]:
                 channels,
                 height * width,
                 8,
-                tuple(Layer(f"{tensor.boundary}.reduce", K=w, C=channels, **pair) for w in widths),
-                tuple(Layer(f"{tensor.boundary}.expand", K=channels, C=w, **pair) for w in widths),
+                tuple(
+                    replace(near, name=f"{tensor.boundary}.reduce", K=w, C=channels) for w in widths
+                ),
+                tuple(
+                    replace(near, name=f"{tensor.boundary}.expand", K=channels, C=w) for w in widths
+                ),
             )
         )
     return tuple(found)

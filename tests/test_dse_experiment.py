@@ -147,7 +147,7 @@ def test_metrics_have_every_phase_and_no_clock(surface_run):
 
 def compare_runs(run: Path, reference: Path) -> None:
     """Two runs hold the same bytes in everything that is not a wall-clock figure."""
-    names = ["front.csv", "metrics.jsonl", "report.html"]
+    names = ["front.csv", "metrics.jsonl"]  # the report also shows how long each phase took
     names += sorted(str(p.relative_to(reference)) for p in (reference / "designs").iterdir())
     for name in names:
         assert (run / name).read_bytes() == (reference / name).read_bytes(), name

@@ -1,5 +1,7 @@
 """Laws of the multilinear extension: exact at integers, gradient unbiased, values discrete."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,7 +20,7 @@ RNG = np.random.default_rng(0)
 TABLE = RNG.uniform(size=(5, 7, 3, 2, 3, 3))  # width, width, knob, knob, core, core
 
 
-def exact(ordinals, assignment):
+def exact(ordinals: Any, assignment: Any) -> Any:
     index = [ordinals[i].astype(int) for i in (0, 1, 2, 4)]
     table = jnp.asarray(TABLE) if isinstance(ordinals, jax.Array) else TABLE
     return table[(*index, assignment[0], assignment[1])]
