@@ -58,6 +58,7 @@ def make_block(search):
     read_price = [float(v) for v in hw.read_price[0]]
     write_price = [float(v) for v in hw.write_price[0]]
     rates = [hw.read_rate[0], hw.write_rate[0], hw.rate[0]]
+    throttled = structure.throttled
     words = float(search.layer.words("O"))
     held = {structure.anchors[a][1]: n for n, a in enumerate(structure.holders)}
 
@@ -94,7 +95,11 @@ def make_block(search):
                 (read[level], written[level], read[level] + written[level]), rates, strict=True
             ):
                 if np.isfinite(rate[level]):
-                    cycles = jnp.maximum(cycles, bits / float(rate[level]))
+                    used = 1.0
+                    if search.levels[level] in throttled:
+                        name = search.levels[level]
+                        used = columns[structure.first_used + throttled.index(name)]
+                    cycles = jnp.maximum(cycles, bits / used / float(rate[level]))
         for anchors, capacity in hw.capacities:
             bits = 0.0
             for anchor in anchors:

@@ -22,7 +22,7 @@ class Factors:
 
     Attributes:
         bound: the dimension's bound.
-        signature: one letter per element, outermost first: "t" temporal, "x" spatial.
+        signature: one letter per element, outermost first: "t" temporal, "x" or "X" spatial.
         factors: `(tilings, elements)` factor of each element, float64 holding integers.
         inner: `(tilings, elements + 1)` tile size inside each element; the last is 1, the first is
             the product of all factors (at least the bound).
@@ -67,21 +67,24 @@ def enumerate_factors(bound: int, signature: str, limits: tuple[int, ...]) -> Fa
 
     Args:
         bound: bound of the dimension.
-        signature: elements from outside to inside, "t" temporal and "x" spatial; the first is
-            temporal and takes what the others leave.
-        limits: largest factor of each "x", outermost first.
+        signature: elements from outside to inside, "t" temporal, "x" spatial, "X" spatial where
+            more lanes may be better though steps are the same; the first is temporal and takes
+            what the others leave.
+        limits: largest factor of each spatial element, outermost first.
     """
     rows: list[tuple[int, ...]] = [()]
     inside = [1]
     spatial_left = list(limits)
     for position in range(len(signature) - 1, 0, -1):
-        spatial = signature[position] == "x"
+        spatial = signature[position] in "xX"
         limit = spatial_left.pop() if spatial else 0
-        axis_outside = "x" in signature[:position]
+        axis_outside = "x" in signature[:position].lower()
         extended, sizes = [], []
         cache: dict[tuple[int, bool], list[int]] = {}
         for row, size in zip(rows, inside, strict=True):
-            loose = (spatial and size > 1) or (not spatial and axis_outside)
+            loose = (spatial and (size > 1 or signature[position] == "X")) or (
+                not spatial and axis_outside
+            )
             key = (size, loose)
             if key not in cache:
                 cache[key] = _options(bound, size, spatial=spatial, loose=loose, limit=limit)

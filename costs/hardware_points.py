@@ -26,7 +26,7 @@ class Hardware:
         axis_sizes: `(axes, points)` PEs along each axis.
         capacities: per capacity constraint, the anchors that share it and `(points,)` [bits].
         read_price, write_price: `(points, levels)` [pJ/bit].
-        read_rate, write_rate, rate: `(points, levels)` of all instances together [bits/cycle].
+        read_rate, write_rate, rate: `(points, levels)` of one instance [bits/cycle].
         mac_energy: `(points,)` energy of one MAC [pJ].
     """
 
@@ -71,11 +71,9 @@ class Hardware:
             capacities=tuple(capacities),
             read_price=gather(lambda core, level: level.read_energy_pj / level.width_bits),
             write_price=gather(lambda core, level: level.write_energy_pj / level.width_bits),
-            read_rate=8
-            * gather(lambda core, level: level.read_bandwidth * core.instances(level.name)),
-            write_rate=8
-            * gather(lambda core, level: level.write_bandwidth * core.instances(level.name)),
-            rate=8 * gather(lambda core, level: level.bandwidth * core.instances(level.name)),
+            read_rate=8 * gather(lambda core, level: level.read_bandwidth),
+            write_rate=8 * gather(lambda core, level: level.write_bandwidth),
+            rate=8 * gather(lambda core, level: level.bandwidth),
             mac_energy=np.array([core.mac_energy(bits) for core in cores]),
         )
 

@@ -8,13 +8,14 @@ with temporal loops between them and the array's axes where they stand (`costs.m
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 import numpy as np
 
 from costs.core import Core
-from costs.layer import OPERANDS, Layer
+from costs.layer import OPERANDS, REDUCTION, Layer
 
 
 @dataclass(frozen=True)
@@ -25,11 +26,14 @@ class Structure:
         chains: levels of each operand of the layer, outermost first, by operand.
         replicated: axes along which each level has instances, by level.
         axes: name, dimensions, multicast operands and reduction of each axis.
+        throttled: levels with several instances whose bandwidth is limited, so that it matters how
+            many of them work.
     """
 
     chains: tuple[tuple[str, tuple[str, ...]], ...]
     replicated: tuple[tuple[str, tuple[str, ...]], ...]
     axes: tuple[tuple[str, tuple[str, ...], tuple[str, ...], bool], ...]
+    throttled: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, layer: Layer, core: Core) -> Structure:
@@ -38,6 +42,12 @@ class Structure:
             chains=tuple((o, core.chain(o)) for o in OPERANDS if o in layer.operands),
             replicated=tuple((level.name, level.replicated) for level in core.levels),
             axes=tuple((a.name, a.dims, a.multicast, a.reduction) for a in core.axes),
+            throttled=tuple(
+                level.name
+                for level in core.levels
+                if level.replicated
+                and min(level.bandwidth, level.read_bandwidth, level.write_bandwidth) < math.inf
+            ),
         )
 
     @cached_property
@@ -65,9 +75,24 @@ class Structure:
         return 1 + 2 * len(self.edges)
 
     @cached_property
+    def first_used(self) -> int:
+        """First column of instances in use, of the levels in `throttled`."""
+        return self.first_held + len(self.holders)
+
+    @cached_property
     def first_tile(self) -> int:
         """First column of tile sizes."""
-        return self.first_held + len(self.holders)
+        return self.first_used + len(self.throttled)
+
+    def prefers_lanes(self, axis: str, dim: str) -> bool:
+        """Whether more lanes of a dimension can be better though steps are the same.
+
+        They are where instances of outputs start afresh, and where each brings its bandwidth.
+        """
+        outputs = dim in REDUCTION and any(
+            axis in self.replicated_axes(level) for operand, level in self.anchors if operand == "O"
+        )
+        return outputs or any(axis in self.replicated_axes(level) for level in self.throttled)
 
     @cached_property
     def first_axis(self) -> int:

@@ -3,8 +3,9 @@
 In one `Order` every count of a mapping is a product over the dimensions (the two dimensions of a
 sliding window together), so that rows of different dimensions are joined by multiplying them.
 Columns: steps of the array; for every edge the words seen by the parent and by the children; for
-every anchor of outputs the instances that hold the same output; for every anchor the words of its
-tile in one instance; for every axis the PEs used along it.
+every anchor of outputs the instances that hold the same output; for every level of limited bandwidth the
+instances in use; for every anchor the words of its tile in one instance; for every axis the PEs
+used along it. More instances are better, less of everything else is.
 """
 
 from __future__ import annotations
@@ -54,7 +55,10 @@ class Line:
         self.kept = [
             i for i, e in enumerate(order.elements) if (e == "t" and i not in idle) or e in usable
         ]
-        signature = "".join("t" if order.elements[i] == "t" else "x" for i in self.kept)
+        letter = {
+            name: "X" if structure.prefers_lanes(name, dim) else "x" for name, *_ in structure.axes
+        }
+        signature = "".join(letter.get(order.elements[i], "t") for i in self.kept)
         limits = tuple(sizes[order.elements[i]] for i in self.kept if order.elements[i] != "t")
         self.tilings: Factors = enumerate_factors(bound, signature, limits)
         self.axis_at = {
@@ -197,6 +201,7 @@ def simple_part(structure: Structure, order: Order, line: Line) -> Part:
             relevant = line.dim in RELEVANT["O"]
             held = line.lanes(structure.replicated_axes(level))
             columns.append(np.ones(len(line)) if relevant else held)
+    columns += [line.lanes(structure.replicated_axes(level)) for level in structure.throttled]
     for number, (operand, level) in enumerate(anchors):
         if line.dim in RELEVANT[operand]:
             depth = line.local(order.depth[number])

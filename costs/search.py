@@ -168,12 +168,17 @@ class Search:
             )
         if self.objective != "energy":
             cycles = np.repeat(low[:, :1], hw.points, axis=1)
-            for level in range(len(self.levels)):
+            throttled = self.structure.throttled
+            for level, name in enumerate(self.levels):
+                used = np.ones(len(low))
+                if name in throttled:
+                    used = high[:, self.structure.first_used + throttled.index(name)]
                 for bits, rate in (
                     (read, hw.read_rate), (written, hw.write_rate), (read + written, hw.rate)
                 ):  # fmt: skip
                     if np.isfinite(rate[:, level]).any():
-                        cycles = np.maximum(cycles, bits[:, level, None] / rate[:, level])
+                        busy = (bits[:, level] / used)[:, None] / rate[:, level]
+                        cycles = np.maximum(cycles, busy)
             cost = cost * cycles
         return cost
 

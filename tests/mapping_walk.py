@@ -156,6 +156,7 @@ def random_case(seed):
                 capacity_bytes=float(rng.integers(4, 9)),
                 read_energy_pj=0.5,
                 write_energy_pj=0.7,
+                bandwidth=float(rng.choice([0.25, 1.0, math.inf])),
                 replicated=tuple(axis.name for axis in axes),
             )
         )

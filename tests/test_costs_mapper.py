@@ -42,7 +42,7 @@ def check_against_walk(seed):
     return count
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3, 4, 6, 8, 10, 11, 12, 14, 17, 18, 21, 24, 25])
+@pytest.mark.parametrize("seed", [1, 2, 3, 4, 6, 8, 10, 11, 12, 14, 18, 25, 42, 62, 137])
 def test_optimum_equals_that_of_all_mappings(seed):
     check_against_walk(seed)
 
