@@ -81,9 +81,7 @@ class DesignObjective:
         )
         return xp.exp(predict(self.model, features, xp))
 
-    def value(
-        self, preference: Any, ordinals: Any, assignment: Any, xp: Any = np, with_task: bool = True
-    ) -> Any:
+    def value(self, preference: Any, ordinals: Any, assignment: Any, xp: Any = np) -> Any:
         """[designs] the objective to minimise.
 
         Args:
@@ -91,10 +89,9 @@ class DesignObjective:
             ordinals: [ordinals, designs].
             assignment: [layers, designs].
             xp: numpy or jax.numpy.
-            with_task: False leaves the task loss out, for gaps in cost alone.
         """
         costs = self.costs(ordinals, assignment, xp)
-        task = self.predicted_loss(ordinals, costs, xp) if with_task else 0.0 * costs["energy_pj"]
+        task = self.predicted_loss(ordinals, costs, xp)
         terms = calc_terms(task, costs, self.reference, self.settings.task_scale, xp)
         value = scalarise(
             preference, terms, self.settings.scalarisation, self.settings.smoothness, xp

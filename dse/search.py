@@ -19,8 +19,8 @@ class Polished:
     Attributes:
         ordinals: [ordinals] integers.
         assignment: [layers].
-        gap_before: cost of the assignment it was given, over the best contiguous one, less 1.
-        gap_after: the same for the design it ends with.
+        gap_before: `assignment_gap` of the assignment it was given.
+        gap_after: `assignment_gap` of the design it ends with.
         hardware_gap: objective of the rounded hardware over that of the polished one, less 1.
     """
 
@@ -73,23 +73,23 @@ def polish(
         assignment,
         gap_before,
         assignment_gap(objective, preference, ordinals, assignment),
-        _ratio(start, after_knobs, 1.0),
+        _excess(start, after_knobs),
     )
 
 
 def assignment_gap(
     objective: DesignObjective, preference: np.ndarray, ordinals: np.ndarray, assignment: np.ndarray
 ) -> float:
-    """Cost of an assignment over that of the best contiguous one, less 1; task loss left out.
+    """How far an assignment is from the best contiguous one: exp of the difference, less 1.
 
-    The cost is the geometric mean of the costs that the preference weighs, by its weights. An
-    assignment that revisits a core can beat every contiguous one: the gap is then negative.
+    Of the preference's objective, predicted task loss included. An assignment that revisits a core
+    can beat every contiguous one: the gap is then negative.
     """
     options = contiguous_candidates(objective.problem, ordinals)
     options = np.concatenate([assignment[:, None], options], axis=1)
     tiled = np.repeat(ordinals[:, None], options.shape[1], axis=1)
-    values = _values(objective, preference, tiled, options, with_task=False)
-    return _ratio(values[0], values[1:].min(), float(preference[1:].sum()))
+    values = _values(objective, preference, tiled, options)
+    return _excess(values[0], values[1:].min())
 
 
 def single_moves(assignment: np.ndarray, cores: int) -> np.ndarray:
@@ -133,13 +133,10 @@ def _values(
     preference: np.ndarray,
     ordinals: np.ndarray,
     assignment: np.ndarray,
-    with_task: bool = True,
 ) -> np.ndarray:
-    return objective.value(preference[:, None], ordinals, assignment, np, with_task)
+    return objective.value(preference[:, None], ordinals, assignment, np)
 
 
-def _ratio(worse: float, better: float, weight: float) -> float:
-    """exp of a difference of log costs, per unit of weight, less 1."""
-    if worse == better:
-        return 0.0
-    return float(np.expm1((worse - better) / max(weight, 1e-6)))
+def _excess(worse: float, better: float) -> float:
+    """exp of a difference of objectives, less 1; objectives are weighted logs of costs."""
+    return 0.0 if worse == better else float(np.expm1(worse - better))
