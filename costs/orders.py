@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
 import numpy as np
 
 from costs.core import Core
-from costs.layer import OPERANDS, REDUCTION, Layer
+from costs.layer import OPERANDS, REDUCTION, RELEVANT, Layer
 
 
 @dataclass(frozen=True)
@@ -123,11 +123,14 @@ class Order:
         anchors: anchor indices, outermost first.
         elements: per element: "t" or the name of an axis.
         depth: elements outside each anchor, by anchor index; all elements for the PEs.
+        free: for each anchor, a stretch of loops outside it that holds no loop of its operand and
+            brings it nothing new, or -1.
     """
 
     anchors: tuple[int, ...]
     elements: tuple[str, ...]
     depth: tuple[int, ...]
+    free: tuple[int, ...]
 
     def stretch(self, anchor: int) -> int:
         """Element of the stretch of temporal loops directly outside an anchor."""
@@ -172,8 +175,30 @@ def list_orders(structure: Structure) -> tuple[Order, ...]:
         # tiles of inputs at two levels may share the loop that keeps their overlap
         for shared in itertools.product((False, True), repeat=len(joints)):
             closed = {joint for joint, together in zip(joints, shared, strict=True) if together}
-            orders.append(_place(structure, merged, closed))
+            order = _place(structure, merged, closed)
+            orders += [order, *_list_freed(structure, order)]
     return tuple(orders)
+
+
+def _list_freed(structure: Structure, order: Order) -> list[Order]:
+    """Variants in which loops stand outside an axis and an anchor that they do not index.
+
+    Such an anchor might as well stand further out, but the axes would move with it; where they
+    carry dimensions that do not index the operand this is another tiling.
+    """
+    able = {}
+    for anchor in order.anchors:
+        operand = structure.anchors[anchor][0]
+        moved = order.elements[order.stretch(anchor) + 1 : order.depth[anchor]]
+        dims = {d for name, dims, *_ in structure.axes if name in moved for d in dims}
+        if dims - RELEVANT[operand]:
+            able[anchor] = order.stretch(anchor)
+    variants = []
+    for count in range(1, len(able) + 1):
+        for chosen in itertools.combinations(able, count):
+            free = tuple(able[a] if a in chosen else -1 for a in range(len(order.free)))
+            variants.append(replace(order, free=free))
+    return variants
 
 
 def _place(structure: Structure, merged: tuple[int, ...], closed: set[int]) -> Order:
@@ -191,4 +216,4 @@ def _place(structure: Structure, merged: tuple[int, ...], closed: set[int]) -> O
     if merged:
         elements.append("t")
     elements += [name for name, *_ in structure.axes if name not in placed]
-    return Order(merged, tuple(elements), (*depth, len(elements)))
+    return Order(merged, tuple(elements), (*depth, len(elements)), (-1,) * (len(anchors) + 1))

@@ -3,15 +3,15 @@
 In one `Order` every count of a mapping is a product over the dimensions (the two dimensions of a
 sliding window together), so that rows of different dimensions are joined by multiplying them.
 Columns: steps of the array; for every edge the words seen by the parent and by the children; for
-every anchor of outputs the instances that hold the same output; for every level of limited bandwidth the
-instances in use; for every anchor the words of its tile in one instance; for every axis the PEs
-used along it. More instances are better, less of everything else is.
+every anchor of outputs the instances that hold the same output; for every level of limited
+bandwidth the instances in use; for every anchor the words of its tile in one instance; for every
+axis the PEs used along it. More instances are better, less of everything else is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -61,6 +61,14 @@ class Line:
         signature = "".join(letter.get(order.elements[i], "t") for i in self.kept)
         limits = tuple(sizes[order.elements[i]] for i in self.kept if order.elements[i] != "t")
         self.tilings: Factors = enumerate_factors(bound, signature, limits)
+        for anchor, stretch in enumerate(order.free):
+            if stretch in self.kept and dim in RELEVANT[structure.anchors[anchor][0]]:
+                empty = self.tilings.factors[:, self.kept.index(stretch)] == 1
+                self.tilings = replace(
+                    self.tilings,
+                    factors=self.tilings.factors[empty],
+                    inner=self.tilings.inner[empty],
+                )
         self.axis_at = {
             order.elements[i]: n for n, i in enumerate(self.kept) if order.elements[i] != "t"
         }
@@ -84,11 +92,17 @@ class Line:
             self._counts[free] = count_valid(self.tilings, free)
         return self._counts[free]
 
-    def count(self, depth: int, each: Sequence[str]) -> np.ndarray:
-        """Tiles outside local `depth`; of axes, the lanes in `each` count one by one."""
+    def count(self, depth: int, each: Sequence[str], free: int = -1) -> np.ndarray:
+        """Tiles outside local `depth`; of axes, the lanes in `each` count one by one.
+
+        The loops of element `free` bring nothing new.
+        """
         lanes = {at: axis for axis, at in self.axis_at.items()}
         return self._count(
-            tuple(lanes[n] in each if n in lanes else n < depth for n in range(len(self.kept)))
+            tuple(
+                lanes[n] in each if n in lanes else n < depth and element != free
+                for n, element in enumerate(self.kept)
+            )
         )
 
     def lanes(self, replicated: Sequence[str]) -> np.ndarray:
@@ -123,7 +137,7 @@ def _idle_stretches(structure: Structure, order: Order, dim: str, *, slides: boo
         before_inputs = bool(after) and structure.anchors[after[0]][0] == "I"
         if not slides or (operand != "I" and not before_inputs):
             idle.add(order.depth[anchor])
-    return idle
+    return idle - set(order.free)
 
 
 @dataclass(frozen=True)
@@ -190,12 +204,13 @@ def simple_part(structure: Structure, order: Order, line: Line) -> Part:
     columns = [line.count(line.local(len(order.elements)), ())]
     anchors = structure.anchors
     for operand, parent, child in structure.edges:
-        depth = order.depth[anchors.index((operand, child)) if child else -1]
+        anchor = anchors.index((operand, child)) if child else -1
+        depth = order.depth[anchor]
         for each in _each_lane(structure, operand, parent, child):
             if line.dim in RELEVANT[operand]:
                 columns.append(np.full(len(line), float(line.bound)))
             else:
-                columns.append(line.count(line.local(depth), each))
+                columns.append(line.count(line.local(depth), each, order.free[anchor]))
     for operand, level in anchors:
         if operand == "O":
             relevant = line.dim in RELEVANT["O"]
