@@ -34,9 +34,10 @@ from costs.evaluate import Cost, calc_fits, calc_footprint_bytes, evaluate, wind
 from costs.hardware_points import Same
 from costs.latency import calc_cycles
 from costs.layer import OPERANDS, RELEVANT, Layer
+from costs.line import Line
 from costs.mapping import Mapping
 from costs.orders import Order, Structure, list_orders
-from costs.parts import DIM_NUMBER, Line, Part
+from costs.parts import DIM_NUMBER, Part
 from costs.search import Candidates, find_candidates
 from costs.tiles import calc_tiles
 

@@ -11,133 +11,18 @@ axis the PEs used along it. More instances are better, less of everything else i
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
-from costs.candidates import Factors, count_valid, enumerate_factors
 from costs.layer import DIMS, RELEVANT
+from costs.line import Line
 from costs.orders import Order, Structure
 from costs.pareto import find_nondominated
 
 DIM_NUMBER = {dim: number + 1 for number, dim in enumerate(DIMS)}
 SIMPLE_DIMS = ("G", "N", "K", "C")
 WINDOWS = (("P", "R", 0), ("Q", "S", 1))
-
-
-class Line:
-    """Tilings of one dimension in one order, with the tile counts the columns need."""
-
-    def __init__(
-        self,
-        structure: Structure,
-        order: Order,
-        dim: str,
-        bound: int,
-        sizes: dict[str, int],
-        *,
-        slides: bool = False,
-    ):
-        """Enumerate.
-
-        Args:
-            structure: the kind of core.
-            order: the order.
-            dim: the dimension.
-            bound: its bound.
-            sizes: largest PEs along each axis.
-            slides: whether it belongs to a window of more than one row, whose tiles overlap.
-        """
-        self.structure, self.order, self.dim, self.bound = structure, order, dim, bound
-        usable = {name for name, dims, *_ in structure.axes if dim in dims}
-        idle = _idle_stretches(structure, order, dim, slides=slides)
-        # positions of the order's elements in this dimension's signature
-        self.kept = [
-            i for i, e in enumerate(order.elements) if (e == "t" and i not in idle) or e in usable
-        ]
-        letter = {
-            name: "X" if structure.prefers_lanes(name, dim) else "x" for name, *_ in structure.axes
-        }
-        signature = "".join(letter.get(order.elements[i], "t") for i in self.kept)
-        limits = tuple(sizes[order.elements[i]] for i in self.kept if order.elements[i] != "t")
-        self.tilings: Factors = enumerate_factors(bound, signature, limits)
-        for anchor, stretch in enumerate(order.free):
-            if stretch in self.kept and dim in RELEVANT[structure.anchors[anchor][0]]:
-                empty = self.tilings.factors[:, self.kept.index(stretch)] == 1
-                self.tilings = replace(
-                    self.tilings,
-                    factors=self.tilings.factors[empty],
-                    inner=self.tilings.inner[empty],
-                )
-        self.axis_at = {
-            order.elements[i]: n for n, i in enumerate(self.kept) if order.elements[i] != "t"
-        }
-        self._counts: dict[tuple[bool, ...], np.ndarray] = {}
-
-    def __len__(self) -> int:
-        """Number of tilings."""
-        return len(self.tilings.factors)
-
-    def local(self, depth: int) -> int:
-        """Depth in this dimension's signature of a depth in the order."""
-        return sum(1 for i in self.kept if i < depth)
-
-    def factor(self, axis: str) -> np.ndarray:
-        """Factor on an axis, ones where the dimension cannot stand there."""
-        at = self.axis_at.get(axis)
-        return np.ones(len(self)) if at is None else self.tilings.factors[:, at]
-
-    def _count(self, free: tuple[bool, ...]) -> np.ndarray:
-        if free not in self._counts:
-            self._counts[free] = count_valid(self.tilings, free)
-        return self._counts[free]
-
-    def count(self, depth: int, each: Sequence[str], free: int = -1) -> np.ndarray:
-        """Tiles outside local `depth`; of axes, the lanes in `each` count one by one.
-
-        The loops of element `free` bring nothing new.
-        """
-        lanes = {at: axis for axis, at in self.axis_at.items()}
-        return self._count(
-            tuple(
-                lanes[n] in each if n in lanes else n < depth and element != free
-                for n, element in enumerate(self.kept)
-            )
-        )
-
-    def lanes(self, replicated: Sequence[str]) -> np.ndarray:
-        """Lanes that do any work along the axes of a level's instances."""
-        lanes = {at: axis for axis, at in self.axis_at.items()}
-        return self._count(tuple(lanes.get(n) in replicated for n in range(len(self.kept))))
-
-    def tile(self, depth: int, replicated: Sequence[str]) -> np.ndarray:
-        """Points of the tile inside local `depth` in one instance of a level."""
-        lanes = {at: axis for axis, at in self.axis_at.items()}
-        return self._count(
-            tuple(
-                lanes[n] not in replicated if n in lanes else n >= depth
-                for n in range(len(self.kept))
-            )
-        )
-
-
-def _idle_stretches(structure: Structure, order: Order, dim: str, *, slides: bool) -> set[int]:
-    """Stretches of loops in which a dimension need not stand (mapping_space.md, lemma 2).
-
-    A loop directly inside a tile that it indexes may as well stand directly outside it: that tile
-    gets smaller and nothing else changes. Input tiles that overlap are the exception, and so is a
-    loop that may keep the overlap of the next tile inwards.
-    """
-    idle = set()
-    for place, anchor in enumerate(order.anchors):
-        operand = structure.anchors[anchor][0]
-        if dim not in RELEVANT[operand]:
-            continue
-        after = order.anchors[place + 1 : place + 2]
-        before_inputs = bool(after) and structure.anchors[after[0]][0] == "I"
-        if not slides or (operand != "I" and not before_inputs):
-            idle.add(order.depth[anchor])
-    return idle - set(order.free)
 
 
 @dataclass(frozen=True)

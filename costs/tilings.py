@@ -12,9 +12,10 @@ from functools import lru_cache
 
 import numpy as np
 
+from costs.line import Line
 from costs.orders import Structure, list_orders
 from costs.pareto import find_nondominated
-from costs.parts import WINDOWS, Line, Part, simple_part, stack_parts, window_part
+from costs.parts import WINDOWS, Part, simple_part, stack_parts, window_part
 
 EFFORT = 2000
 """Rows compared with all others when dominated ones are removed from a large set."""
