@@ -57,8 +57,8 @@ def calc_chip_cost(
     moves = _transfers(problem, assignment, place, slots, xp)
     times = calc_times(problem, place, slots, moves, xp)
     energy = _energy(problem, place, slots, moves, times, xp)
-    link_bytes = ordered_sum(moves["each_link_bytes"])
     dram_bytes = ordered_sum(slots["dram_bytes"]) + moves["dram_bytes"]
+    link_bytes = ordered_sum(moves["each_link_bytes"]) + 0.0 * dram_bytes
     used = ordered_sum(
         xp.where(xp.any(place["slot_core"] == k, axis=0), 1.0, 0.0)
         for k in range(len(problem.chip.cores))
@@ -297,7 +297,7 @@ def _transfers(
                     stored = stored & ~spilled[i]
             dram_write = dram_write + xp.where(stored, size, 0.0)
             path = xp.take(
-                route.reshape(-1, len(links)),
+                route.reshape(len(problem.chip.cores) ** 2, len(links)),
                 assignment[tensor.producer] * route.shape[0] + assignment[edge.consumer],
                 axis=0,
             )
@@ -309,7 +309,8 @@ def _transfers(
     return {
         "dram_bytes": dram_read + dram_write,
         "buffer_pj": buffer_pj,
-        "each_link_bytes": xp.stack(links),
+        # a chip of one core has no links
+        "each_link_bytes": xp.stack(links) if links else xp.zeros((0, *zero.shape)),
         "uses": uses,
     }
 
@@ -325,10 +326,11 @@ def _energy(
     parts["energy_global_buffer_pj"] = parts["energy_global_buffer_pj"] + moves["buffer_pj"]
     dram = moves["dram_bytes"] * 8.0 * chip.dram_energy_pj_per_bit
     parts["energy_dram_pj"] = parts["energy_dram_pj"] + dram
-    parts["energy_link_pj"] = ordered_sum(
+    link_pj = ordered_sum(
         moves["each_link_bytes"][n] * 8.0 * link.energy_pj_per_bit
         for n, link in enumerate(chip.links)
     )
+    parts["energy_link_pj"] = link_pj + 0.0 * dram
     leakage_w = ordered_sum(xp.take(problem.leakage_w, h) for h in place["hardware"])
     power_w = chip.idle_power_w + leakage_w
     parts["energy_idle_pj"] = power_w * times["interval_s"] / PJ

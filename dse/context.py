@@ -101,8 +101,25 @@ def make_context(config: Experiment) -> Context:
     chip = load_chip(config.chip)
     if config.hardware.mode == "fixed":
         chip = with_fixed_hardware(chip)
+    _check_area(chip, config.hardware.area_budget_mm2)
     boundaries = cost_boundaries(net, workload, config.network.largest_width)
     return Context(config, data, net, workload, boundaries, chip)
+
+
+def _check_area(chip: Chip, budget_mm2: float | None) -> None:
+    """Raises InputError if even the smallest hardware of the grid is larger than the budget."""
+    smallest = []
+    for kind in chip.types:
+        areas = [kind.at(point).area_mm2 for point in kind.points()]
+        smallest.append(min((area for area in areas if area is not None), default=0.0))
+    least_mm2 = sum(smallest[kind] for _, kind in chip.cores)
+    if budget_mm2 is not None and least_mm2 > budget_mm2:
+        raise InputError(
+            "no hardware of the chip's grid is this small",
+            key="hardware.area_budget_mm2",
+            value=budget_mm2,
+            allowed=f"at least {least_mm2:.6g}, or null for none",
+        )
 
 
 def with_fixed_hardware(chip: Chip) -> Chip:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,8 @@ def load_design(path: str | Path) -> Design:
     for key in sorted(fields - {"id"}):
         if not isinstance(document[key], dict):
             raise InputError(file=path, key=key, value=document[key], allowed="a mapping")
+    if not isinstance(document["id"], str):
+        raise InputError(file=path, key="id", value=document["id"], allowed="a name")
     return Design(**{key: document[key] for key in fields})
 
 
@@ -130,10 +133,16 @@ def place(design: Design, file: object = None) -> PlacedDesign:
     """
     config: Experiment = parse_config(design.experiment, file=file)
     context = make_context(config)
+    boundaries = [boundary.name for boundary in context.boundaries]
+    _refuse_unknown(design.widths, boundaries, "widths", file)
+    layers = [layer.name for layer in context.workload.layers]
+    _refuse_unknown(design.assignment, layers, "assignment", file)
+    kinds = [kind.name for kind in context.chip.types]
+    _refuse_unknown(design.hardware, kinds, "hardware", file)
     widths = []
     for boundary in context.boundaries:
         width = design.widths.get(boundary.name)
-        if not isinstance(width, int) or not _is_width(width, boundary):
+        if type(width) is not int or not _is_width(width, boundary):
             raise InputError(
                 file=file,
                 key=f"widths.{boundary.name}",
@@ -145,7 +154,7 @@ def place(design: Design, file: object = None) -> PlacedDesign:
     assignment = []
     for layer in context.workload.layers:
         core = design.assignment.get(layer.name)
-        if core not in cores:
+        if not isinstance(core, str) or core not in cores:
             raise InputError(
                 file=file, key=f"assignment.{layer.name}", value=core, allowed=", ".join(cores)
             )
@@ -163,16 +172,28 @@ def place(design: Design, file: object = None) -> PlacedDesign:
     )
 
 
+def _refuse_unknown(given: dict, known: Iterable[str], section: str, file: object) -> None:
+    """Raises InputError, naming the key, if a section of a design names what is not there."""
+    for key in given:
+        if key not in known:
+            raise InputError("unknown key", file=file, key=f"{section}.{key}", allowed=list(known))
+
+
 def _is_width(width: int, boundary: Boundary) -> bool:
     return 1 <= width <= len(boundary.reduce) or width == boundary.channels
 
 
 def _knob_indices(chip: Chip, kind: int, design: Design, file: object) -> list[int]:
     core_type = chip.types[kind]
-    given = design.hardware.get(core_type.name, {})
+    given = design.hardware.get(core_type.name)
+    if not isinstance(given, dict):
+        key = f"hardware.{core_type.name}"
+        raise InputError(file=file, key=key, value=given, allowed="a mapping of knobs to sizes")
+    known = [knob for knob, _, _ in core_type.knobs]
+    _refuse_unknown(given, known, f"hardware.{core_type.name}", file)
     indices = []
     for knob, values, _ in core_type.knobs:
-        if given.get(knob) not in values:
+        if type(given.get(knob)) is not int or given[knob] not in values:
             raise InputError(
                 file=file,
                 key=f"hardware.{core_type.name}.{knob}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -131,6 +132,9 @@ def evaluate_bounds_command(
     own_bytes = sum(
         level.total_capacity_bytes * core.instances(level.name) for level in core.levels[1:]
     )
+    for kib in onchip_kib:
+        if not 0 < kib < math.inf:
+            raise InputError(key="--onchip-kib", value=kib, allowed="a finite number above 0")
     capacities = [1024.0 * kib for kib in onchip_kib] or [own_bytes]
     layers = [
         layer
