@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Sequence
 from collections.abc import Mapping as Dict
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -75,6 +75,34 @@ class Hardware:
             write_rate=8 * gather(lambda core, level: level.write_bandwidth),
             rate=8 * gather(lambda core, level: level.bandwidth),
             mac_energy=np.array([core.mac_energy(bits) for core in cores]),
+        )
+
+    @cached_property
+    def _kinds(self) -> tuple[np.ndarray, np.ndarray]:
+        """One point of every set of prices and rates, and the set of every point."""
+        prices = (self.read_price, self.write_price, self.read_rate, self.write_rate, self.rate)
+        rows = np.concatenate([*prices, self.mac_energy[:, None]], axis=1)
+        _, first, kind = np.unique(rows, axis=0, return_index=True, return_inverse=True)
+        return first, kind.ravel()
+
+    @property
+    def kind(self) -> np.ndarray:
+        """`(points,)` index into `distinct` of the prices of every point."""
+        return self._kinds[1]
+
+    @cached_property
+    def distinct(self) -> Hardware:
+        """One point for every set of prices and rates, whatever its sizes."""
+        first = self._kinds[0]
+        return Hardware(
+            axis_sizes=self.axis_sizes[:, first],
+            capacities=tuple((anchors, sizes[first]) for anchors, sizes in self.capacities),
+            read_price=self.read_price[first],
+            write_price=self.write_price[first],
+            read_rate=self.read_rate[first],
+            write_rate=self.write_rate[first],
+            rate=self.rate[first],
+            mac_energy=self.mac_energy[first],
         )
 
     @property

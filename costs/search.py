@@ -156,9 +156,9 @@ class Search:
         return read, written
 
     def objective_bound(self, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-        """Objective of every row on every point, at least, `(rows, points)`."""
+        """Objective of every row under every set of prices, at least, `(rows, prices)`."""
         read, written = self.traffic(low, high)
-        hw = self.hardware
+        hw = self.hardware.distinct
         cost = np.ones(())
         if self.objective != "latency":
             cost = (
@@ -227,19 +227,26 @@ class Search:
         last = least is None or most is None
         low = part.values if least is None else part.values * least[part.order]
         high = part.values if most is None else part.values * most[part.order]
-        able = self.fits(low, high)
-        fitting = able.any(axis=1)
         bound = self.objective_bound(low, high)
-        alive = (able & (bound <= self.incumbent * SLACK)).any(axis=1)
+        # first without asking what fits, once for all points of the same prices
+        kind = self.hardware.kind
+        highest = np.full(bound.shape[1], -math.inf)
+        np.maximum.at(highest, kind, self.incumbent)
+        able = np.zeros((len(low), self.hardware.points), bool)
+        hopeful = np.flatnonzero((bound <= highest * SLACK).any(axis=1))
+        able[hopeful] = self.fits(low[hopeful], high[hopeful])
+        fitting = able[hopeful].any(axis=1)
+        alive = hopeful[
+            (able[hopeful] & (bound[hopeful][:, kind] <= self.incumbent * SLACK)).any(axis=1)
+        ]
         if not beam:
-            self.unfit += int(np.count_nonzero(~fitting))
-            self.bounded += int(np.count_nonzero(fitting & ~alive))
-        rows = np.flatnonzero(alive)
+            self.unfit += len(hopeful) - int(np.count_nonzero(fitting))
+            self.bounded += len(low) - len(hopeful) + int(np.count_nonzero(fitting)) - len(alive)
+        rows = alive
+        reached = np.where(able[rows], bound[rows][:, kind], math.inf)
         if last and len(rows):
-            reached = np.where(able[rows], bound[rows], math.inf).min(axis=0)
-            self.incumbent = np.minimum(self.incumbent, reached)
+            self.incumbent = np.minimum(self.incumbent, reached.min(axis=0))
         if beam and len(rows) > beam:
-            reached = np.where(able[rows], bound[rows], math.inf)
             rows = rows[np.unique(np.argpartition(reached, beam, axis=0)[:beam])]
         elif len(rows) > 1:
             limit = None if most is None else most[part.order[rows]]
