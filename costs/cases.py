@@ -166,13 +166,16 @@ def read_cases(path: str | os.PathLike[str]) -> Iterator[Case]:
     load = functools.lru_cache(maxsize=64)(load_core)
     try:
         with path.open(encoding="utf-8") as stream:
-            number = 0
+            number, found = 0, False
             while line := stream.readline(MAX_LINE_CHARS + 1):
                 number += 1
                 if len(line) > MAX_LINE_CHARS:
                     raise InputError("line too long", file=path, line=number)
                 if line.strip():
+                    found = True
                     yield _parse(line, path, number, load)
+            if not found:
+                raise InputError("holds no case", file=path, allowed="one case a line, as JSON")
     except OSError as error:
         raise InputError(f"cannot be read: {error.strerror}", file=path) from error
     except UnicodeDecodeError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -85,12 +85,24 @@ def make_context(config: Experiment) -> Context:
         InputError: naming the key that does not fit.
     """
     data = load_data(config.data.name)
-    named = config.network.bottlenecks
+    net, workload = _network(config, data, config.network.bottlenecks)
+    chip = load_chip(config.chip)
+    if config.hardware.mode == "fixed":
+        chip = with_fixed_hardware(chip)
+    _check_area(chip, config.hardware.area_budget_mm2)
+    boundaries = cost_boundaries(net, workload, config.network.largest_width)
+    return Context(config, data, net, workload, boundaries, chip)
+
+
+def _network(
+    config: Experiment, data: DataSet, bottlenecks: list[str] | Literal["all"]
+) -> tuple[Functional, Workload]:
+    """The network and what is read off it; `all` means every tensor that is handed on as it is."""
     architecture = resnet_architecture(
         config.network.name,
         input_shape=data.input_shape,
         classes=data.classes,
-        bottlenecks=tuple(named) if isinstance(named, list) else named,
+        bottlenecks=tuple(bottlenecks) if isinstance(bottlenecks, list) else bottlenecks,
         bits=config.network.bits,
         width_multiplier=config.network.width_multiplier,
     )
@@ -98,12 +110,18 @@ def make_context(config: Experiment) -> Context:
     workload = workload_of(
         net.abstract, data.input_shape, pooling="fused", name=config.network.name
     )
-    chip = load_chip(config.chip)
-    if config.hardware.mode == "fixed":
-        chip = with_fixed_hardware(chip)
-    _check_area(chip, config.hardware.area_budget_mm2)
-    boundaries = cost_boundaries(net, workload, config.network.largest_width)
-    return Context(config, data, net, workload, boundaries, chip)
+    if bottlenecks == "all":
+        shapes = {tensor.boundary: tensor.shape for tensor in workload.tensors}
+        whole = [
+            b.name for b in net.boundaries if shapes.get(b.name) == (b.height, b.width, b.channels)
+        ]
+        if len(whole) < len(net.boundaries):
+            return _network(config, data, whole)
+    if not net.boundaries:
+        raise InputError(
+            key="network.bottlenecks", value=bottlenecks, allowed="at least one boundary, or all"
+        )
+    return net, workload
 
 
 def _check_area(chip: Chip, budget_mm2: float | None) -> None:

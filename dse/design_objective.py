@@ -20,7 +20,8 @@ from dse.objective import COSTS, calc_excess, calc_terms, scalarise
 from dse.predictor import calc_features, predict
 from dse.relaxed import Shape
 
-EXCESS_WEIGHT = 20.0  # steeper than any preference: a budget is kept unless nothing can
+EXCESS_WEIGHT = 20.0  # steeper than any preference
+EXCESS_STEP = 1e3  # in searches any excess, however small, is worse than every design without
 UNMAPPABLE = 1e18  # stands for infinity in gradients, where inf - inf would be NaN
 ENUMERABLE = 20_000  # contiguous partitions that are cheaper to list than to solve
 
@@ -96,7 +97,13 @@ class DesignObjective:
         value = scalarise(
             preference, terms, self.settings.scalarisation, self.settings.smoothness, xp
         )
-        return value + EXCESS_WEIGHT * calc_excess(costs, self.budgets, xp)
+        return value + self.penalty(costs, xp)
+
+    def penalty(self, costs: dict[str, Any], xp: Any = np) -> Any:
+        """[designs] what exceeding budgets adds: a slope, and in searches a step as well."""
+        excess = calc_excess(costs, self.budgets, xp)
+        step = EXCESS_STEP * (excess > 0) if xp is np else 0.0
+        return EXCESS_WEIGHT * excess + step
 
 
 def contiguous_candidates(problem: Problem, ordinals: np.ndarray) -> np.ndarray:
@@ -134,7 +141,8 @@ def reference_design(
     costs = calc_chip_cost(problem, shape.widths(tiled), options, shape.knobs(tiled))
     with np.errstate(divide="ignore"):
         score = np.log(costs["energy_pj"]) + np.log(costs["io_bytes"])
-    best = int(np.argmin(score + EXCESS_WEIGHT * calc_excess(costs, budgets)))
+    excess = calc_excess(costs, budgets)
+    best = int(np.argmin(score + EXCESS_WEIGHT * excess + EXCESS_STEP * (excess > 0)))
     return ordinals, options[:, best], {name: float(costs[name][best]) for name in COSTS.values()}
 
 

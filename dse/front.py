@@ -21,7 +21,8 @@ from dse.context import Context
 from dse.design import COST_COLUMNS, cost_columns, describe
 from dse.design_objective import DesignObjective
 from dse.handover import chosen_designs, final_params, objective_of, trained_weights
-from dse.objective import TERMS
+from dse.objective import COSTS, TERMS, calc_excess
+from dse.outcomes import RunError
 from dse.relaxed import extension_corners, split_ordinals
 from dse.rundir import DESIGNS, FRONT_FILE, write_atomically
 
@@ -93,11 +94,29 @@ class FrontPhase:
         }
         return state, metrics
 
+    def _allowed(self) -> np.ndarray:
+        """[designs] whether every layer can be mapped and every budget is kept.
+
+        Raises:
+            RunError: if no design is left.
+        """
+        budgets = self.objective.budgets
+        excess = calc_excess(self.costs, budgets) + 0.0 * self.costs["io_bytes"]
+        allowed = np.isfinite(self.costs["energy_pj"]) & (excess <= 0)
+        if not allowed.any():
+            best = {
+                name: f"{limit:g} (best found {np.min(self.costs[COSTS[name]]):g})"
+                for name, limit in budgets.items()
+            }
+            raise RunError(f"no design that was found keeps the budgets: {best}")
+        return allowed
+
     def _kept(self, state: dict[str, Any]) -> np.ndarray:
         """Designs that no other dominates, in order of IO bytes, then energy."""
         accuracy = state["correct"][0] / len(self.context.data.validation)
         points = np.stack([-accuracy, self.costs["io_bytes"], self.costs["energy_pj"]], axis=1)
-        kept = np.flatnonzero(moocore.is_nondominated(points, keep_weakly=False))
+        allowed = np.flatnonzero(self._allowed())
+        kept = allowed[moocore.is_nondominated(points[allowed], keep_weakly=False)]
         return kept[np.lexsort((points[kept, 2], points[kept, 1]))]
 
     def result(self, state: dict[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from costs import strict_yaml
+from costs.cases import read_cases
 from costs.errors import InputError
 from dse import cli
 from dse.config import parse_config
@@ -18,6 +19,10 @@ EXPERIMENT = {
     "network": {"name": "digits_resnet", "width_multiplier": 0.25, "bottlenecks": ["stem.out"]},
     "chip": "quad_big_little",
 }
+
+
+def with_bottlenecks(bottlenecks) -> dict:
+    return {**EXPERIMENT, "network": {"name": "digits_resnet", "bottlenecks": bottlenecks}}
 
 
 @pytest.fixture(scope="module")
@@ -93,3 +98,21 @@ def test_a_chip_of_one_core_needs_no_link(tmp_path: Path):
     costs = evaluate_design(tmp_path / "d00.yaml")["costs"]
     assert costs["link_bytes"] == costs["energy_link_pj"] == 0.0
     assert costs["io_bytes"] == costs["dram_bytes"] > 0.0
+
+
+def test_all_bottlenecks_leaves_out_what_a_pooling_follows():
+    context = make_context(parse_config(with_bottlenecks("all")))
+    names = [boundary.name for boundary in context.boundaries]
+    assert "stage3.block0.mid1" in names
+    assert "stage3.block0.out" not in names
+
+
+def test_a_network_without_boundaries_is_refused():
+    with pytest.raises(InputError, match=r"network\.bottlenecks"):
+        make_context(parse_config(with_bottlenecks([])))
+
+
+def test_a_file_without_cases_is_refused(tmp_path):
+    (tmp_path / "none.jsonl").write_text("\n\n")
+    with pytest.raises(InputError, match="holds no case"):
+        list(read_cases(tmp_path / "none.jsonl"))

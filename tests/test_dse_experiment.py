@@ -190,6 +190,17 @@ def test_joint_run_optimizes_one_design_and_keeps_its_budget(experiment):
     assert float(rows[0]["energy_pj"]) == alone["costs"]["energy_pj"]
 
 
+def test_budget_that_nothing_keeps_fails_in_one_line(experiment):
+    """The input and the output alone are 74 bytes."""
+    out = experiment.parent / "impossible"
+    budget = ["--set", "method=joint", "--set", "joint.budget.io_bytes=70"]
+    process = start(["run", experiment, "--out", out, *budget], experiment.parent)
+    printed = process.communicate(timeout=600)[0]
+    assert process.returncode == 1
+    assert "no design that was found keeps the budgets" in printed.splitlines()[-1]
+    assert "Traceback" not in printed
+
+
 def test_bottleneck_wider_than_its_boundary_is_one_line(experiment, tmp_path):
     out = tmp_path / "refused"
     wide = ["--set", "network.largest_width=99"]
