@@ -81,7 +81,8 @@ def show_run(rundir: RunDir, *, as_json: bool) -> None:
         return
     print_front(front)
     names = [FRONT_FILE, REPORT_FILE, "figures", "designs"]
-    print_line(f"{len(front)} designs in {rundir.path}: {', '.join(names)}")
+    count = "1 design" if len(front) == 1 else f"{len(front)} designs"
+    print_line(f"{count} in {rundir.path}: {', '.join(names)}")
 
 
 def print_front(front: Front) -> None:
