@@ -73,10 +73,6 @@ class Shape:
         given = ordinals[: len(self.max_widths)]
         return given + (given > largest) * (channels - given)
 
-    def ordinal_widths(self, widths: np.ndarray) -> np.ndarray:
-        """Ordinals of integer widths [boundaries]: the inverse of `widths`."""
-        return np.minimum(widths, np.array(self.largest_pairs) + 1)
-
     def knobs(self, ordinals: Any) -> Any:
         """The knobs among the ordinals, [types, 3, ...]."""
         return ordinals[len(self.max_widths) :].reshape(
