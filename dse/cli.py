@@ -181,6 +181,29 @@ def schema(
     schema_command(what)
 
 
+@app.command()
+def optimality(
+    out: Annotated[Path, typer.Option(help="The directory for table, figure and record.")],
+    spaces: Annotated[int, typer.Option(min=1, help="How many spaces.")] = 100,
+    seed: Annotated[int, typer.Option(min=0, help="Everything random derives from it.")] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """How close the optimizer comes to the optimum in joint spaces small enough to list."""
+    from dse.commands.study import optimality_command
+
+    optimality_command(spaces, seed, out, as_json=as_json)
+
+
+@app.command()
+def draw(
+    study: Annotated[Path, typer.Argument(metavar="STUDY", help="Where a study was recorded.")],
+) -> None:
+    """Draw the figure of a recorded study again, from its CSV."""
+    from dse.commands.study import draw_command
+
+    draw_command(study)
+
+
 def main() -> None:
     """Run the command line and exit with the code that says how it ended."""
     for signum in (signal.SIGTERM, signal.SIGINT):

@@ -1,0 +1,104 @@
+"""Studies: what is measured over many designs or runs, recorded so that it can be drawn again.
+
+A study's directory holds ``<name>.csv``, ``<name>.png`` and ``study.json`` (settings, command,
+date, environment). Drawing reads the CSV alone.
+"""
+
+from __future__ import annotations
+
+import csv
+import datetime
+import io
+import json
+import shlex
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from costs.errors import InputError
+from dse.environment import read_environment
+from dse.figures.style import save
+from dse.rundir import write_atomically
+
+RECORD = "study.json"
+DRAWERS = {
+    "optimality": "dse.figures.optimality:draw_optimality",
+}
+"""Study -> what draws it from its rows; imported on use."""
+
+Row = Mapping[str, Any]
+
+
+def write_study(
+    folder: Path, name: str, rows: Sequence[Row], settings: Mapping[str, Any]
+) -> list[Path]:
+    """Write a study's table, record and figure.
+
+    Args:
+        folder: directory, made if it is not there.
+        name: one of `DRAWERS`.
+        rows: the table; all rows have the same columns.
+        settings: what a reader needs to repeat it, seeds included.
+
+    Returns:
+        The files.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    table = folder / f"{name}.csv"
+    write_atomically(table, as_csv(rows).encode())
+    record = {
+        "study": name,
+        "settings": dict(settings),
+        "command": shlex.join(["dse", *sys.argv[1:]]),
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "environment": read_environment(),
+    }
+    write_atomically(folder / RECORD, (json.dumps(record, indent=2) + "\n").encode())
+    return [table, folder / RECORD, *draw_study(folder)]
+
+
+def draw_study(folder: Path) -> list[Path]:
+    """Draw a recorded study again, from its table.
+
+    Raises:
+        InputError: if the directory holds no study.
+    """
+    try:
+        name = json.loads((folder / RECORD).read_text())["study"]
+        rows = read_rows(folder / f"{name}.csv")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            "not the directory of a study", file=folder, allowed=f"one with a sound {RECORD}"
+        ) from error
+    if name not in DRAWERS:
+        raise InputError(file=folder / RECORD, key="study", value=name, allowed=sorted(DRAWERS))
+    module, function = DRAWERS[name].split(":")
+    draw: Callable[[Sequence[Row]], Any] = getattr(import_module(module), function)
+    return [save(draw(rows), folder / f"{name}.png")]
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Rows of a CSV file, numbers as numbers."""
+    with path.open(newline="") as file:
+        return [{key: _number(value) for key, value in row.items()} for row in csv.DictReader(file)]
+
+
+def as_csv(rows: Sequence[Row]) -> str:
+    """Rows as CSV, floats to the last digit."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({k: repr(v) if isinstance(v, float) else v for k, v in row.items()})
+    return text.getvalue()
+
+
+def _number(text: str) -> Any:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
