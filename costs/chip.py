@@ -6,6 +6,7 @@ layers to cores costs on it is in `costs.chip_cost`.
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections import deque
 from dataclasses import dataclass
@@ -15,19 +16,23 @@ import numpy as np
 from costs.core import Core
 from costs.errors import InputError
 
+Paths = tuple[tuple[tuple[int, ...], ...], ...]
+"""[from core][to core] numbers of the links that a route crosses, in order."""
+
 KNOBS = ("array", "global_buffer", "weight_buffer")
 
 
 @dataclass(frozen=True)
 class Link:
-    """A connection of two or more cores; more than two make a bus. Static argument.
+    """A physical connection of two or more nodes; more than two make a bus. Static argument.
 
     Attributes:
         name: unique name.
-        cores: names of the cores it joins.
-        bandwidth_bytes_per_s: what it carries [bytes/s].
+        cores: names of the nodes it joins: cores, or the port of a die, which is none.
+        bandwidth_bytes_per_s: what it carries in both directions together [bytes/s].
         energy_pj_per_bit: energy of one bit crossing it [pJ/bit].
         hop_latency_s: time of flight of the first byte [s].
+        rank: among equally short routes one over links of lower rank is taken.
     """
 
     name: str
@@ -35,6 +40,7 @@ class Link:
     bandwidth_bytes_per_s: float
     energy_pj_per_bit: float
     hop_latency_s: float = 0.0
+    rank: int = 0
 
 
 @dataclass(frozen=True)
@@ -45,7 +51,8 @@ class CoreType:
         name: unique name.
         core: the core at its default sizes.
         knobs: (knob, values, default index) for each of `KNOBS`. `array` is the side of the PE
-            array [PEs]; `global_buffer` and `weight_buffer` are capacities [bytes].
+            array [PEs], or of its first axis if it is not square and thus stays as it is;
+            `global_buffer` and `weight_buffer` are capacities [bytes].
     """
 
     name: str
@@ -65,8 +72,8 @@ class CoreType:
     def at(self, indices: tuple[int, ...]) -> Core:
         """The core at one point of the hardware grid, `indices` in the order of `knobs`."""
         sizes = {name: values[i] for (name, values, _), i in zip(self.knobs, indices, strict=True)}
-        side = sizes.pop("array")
-        axes = {axis.name: side for axis in self.core.axes}
+        first, side = self.core.axes[0].size, sizes.pop("array")
+        axes = {axis.name: axis.size * side // first for axis in self.core.axes}
         return self.core.scaled(axes=axes, capacity_bytes=sizes)
 
     def points(self) -> list[tuple[int, ...]]:
@@ -101,8 +108,20 @@ class Chip:
         """Names of the cores in order."""
         return tuple(name for name, _ in self.cores)
 
+    def paths(self) -> Paths:
+        """The links of the shortest route between every two cores, in the order they are crossed.
+
+        By number of hops. Ties: lower rank first, then along the order in which a link names its
+        nodes, then in the order of description. So a ring goes forward and a mesh first along
+        rows, and equal cores stay equal where the topology treats them so.
+
+        Raises:
+            InputError: if two cores are not joined by any path.
+        """
+        return find_paths(self.core_names, tuple((k.cores, k.rank) for k in self.links))
+
     def routes(self) -> tuple[np.ndarray, np.ndarray]:
-        """Shortest routes between cores, by number of hops (ties: the first link described).
+        """The shortest routes as arrays.
 
         Returns:
             route: [cores, cores, links] 1.0 where the route of the pair uses the link.
@@ -111,33 +130,38 @@ class Chip:
         Raises:
             InputError: if two cores are not joined by any path.
         """
-        names = self.core_names
-        index = {name: i for i, name in enumerate(names)}
-        route = np.zeros((len(names), len(names), len(self.links)))
-        for start in range(len(names)):
-            reached = {start}
-            queue = deque([start])
-            while queue:
-                here = queue.popleft()
-                for number, link in enumerate(self.links):
-                    members = [index[name] for name in link.cores]
-                    if here not in members:
-                        continue
-                    for there in members:
-                        if there not in reached:
-                            reached.add(there)
-                            route[start, there] = route[start, here]
-                            route[start, there, number] = 1.0
-                            queue.append(there)
-            missing = [name for i, name in enumerate(names) if i not in reached]
-            if missing:
-                raise InputError(
-                    key="links",
-                    value=f"no path from {names[start]} to {missing[0]}",
-                    allowed="links that join all cores",
-                )
+        count = len(self.cores)
+        route = np.zeros((count, count, len(self.links)))
+        for start, there in itertools.product(range(count), repeat=2):
+            route[start, there, list(self.paths()[start][there])] = 1.0
         hop = np.array([link.hop_latency_s for link in self.links])
         latency_s = sum(
             (route[:, :, n] * hop[n] for n in range(len(hop))), np.zeros(route.shape[:2])
         )
         return route, latency_s
+
+
+@functools.lru_cache(maxsize=64)
+def find_paths(cores: tuple[str, ...], links: tuple[tuple[tuple[str, ...], int], ...]) -> Paths:
+    """`Chip.paths` of cores and (nodes, rank) of links."""
+    found = []
+    for start in cores:
+        path: dict[str, tuple[int, ...]] = {start: ()}
+        queue = deque([start])
+        while queue:
+            here = queue.popleft()
+            joined = [n for n, (nodes, _) in enumerate(links) if here in nodes]
+            for n in sorted(joined, key=lambda n: (links[n][1], links[n][0][0] != here, n)):
+                for there in links[n][0]:
+                    if there not in path:
+                        path[there] = (*path[here], n)
+                        queue.append(there)
+        missing = [name for name in cores if name not in path]
+        if missing:
+            raise InputError(
+                key="links",
+                value=f"no path from {start} to {missing[0]}",
+                allowed="links that join all cores",
+            )
+        found.append(tuple(path[name] for name in cores))
+    return tuple(found)

@@ -138,6 +138,8 @@ def calc_block(
         name: tuple(values[i] for i in indices)
         for (name, values, _), indices in zip(core_type.knobs, block.points, strict=True)
     }
+    if len({axis.size for axis in core_type.core.axes}) > 1:
+        del hardware["array"]  # an array that is not square stays as it is
     for number, variant in enumerate(VARIANTS):
         homes = {} if "spilled" in variant else {"I": "global_buffer", "O": "global_buffer"}
         shares = {}

@@ -13,12 +13,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from costs.errors import InputError, nearest
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}$")]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+# Wide enough for every unit in use here; what lies beyond would overflow in sums and in float32.
+Positive = Annotated[float, Field(ge=1e-12, le=1e18, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
 Size = Annotated[int, Field(gt=0, le=2**40)]
 Dim = Literal["G", "N", "K", "C", "P", "Q", "R", "S"]
 Operand = Literal["W", "I", "O"]
 EnergyPerBit = NonNegative | str
+Topology = Literal["bus", "ring", "mesh", "point_to_point", "chiplet_package"]
 
 SpecT = TypeVar("SpecT", bound="Spec")
 
@@ -109,18 +111,37 @@ class CoreTypeSpec(Spec):
     knobs: dict[Literal["array", "global_buffer", "weight_buffer"], KnobSpec] = {}
 
 
-class LinkSpec(Spec):
-    """A connection of two cores, or of more than two (a bus).
+class WireSpec(Spec):
+    """What one physical link carries and costs.
 
     Give the bandwidth in bytes per second or in bits per cycle of the chip's clock.
     """
 
-    name: Name
-    cores: list[Name] = Field(min_length=2)
     bandwidth_bytes_per_s: Positive | None = None
     bandwidth_bits_per_cycle: Positive | None = None
     energy_pj_per_bit: EnergyPerBit
     hop_latency_s: NonNegative = 0.0
+
+
+class LinkSpec(WireSpec):
+    """Links of one topology and one kind; see `costs.topology`.
+
+    Attributes:
+        topology: left out: point to point for two cores, a bus for more.
+        cores: the cores it joins, in the order of the ring or row by row of the mesh.
+        dies: the cores of each die of a package, dies row by row; in place of `cores`.
+        columns: cores or dies in a row of a mesh or package.
+        on_die: bus of the cores of one die, where dies have several.
+    """
+
+    name: Name
+    topology: Topology | None = None
+    cores: list[Name] | None = Field(default=None, min_length=2)
+    dies: list[Annotated[list[Name], Field(min_length=1)]] | None = Field(
+        default=None, min_length=2
+    )
+    columns: Annotated[int, Field(ge=1, le=1024)] | None = None
+    on_die: WireSpec | None = None
 
 
 class DramSpec(Spec):

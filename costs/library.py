@@ -21,9 +21,9 @@ from costs.hardware_spec import (
     ChipSpec,
     CoreTypeSpec,
     KnobSpec,
-    LinkSpec,
     validate,
 )
+from costs.topology import build_links
 
 
 def list_cores() -> tuple[str, ...]:
@@ -102,7 +102,11 @@ def build_chip(data: Any, file: object) -> Chip:
             raise InputError(
                 "no such core type", file=file, key=f"cores.{core}", value=kind, allowed=type_names
             )
-    links = tuple(_build_link(link, index, spec, file) for index, link in enumerate(spec.links))
+    links = tuple(
+        part
+        for index, link in enumerate(spec.links)
+        for part in build_links(link, f"links.{index}", spec, file)
+    )
     _check_links(links, spec, file)
     dram_pj = find_energy_per_bit(
         spec.dram.energy_pj_per_bit, technology_tables.DRAM_PJ_PER_BIT, "dram", file
@@ -148,16 +152,15 @@ def _build_knob(
 ) -> tuple[str, tuple[int, ...], int]:
     """(knob, values, default index); a knob left out keeps the core's own size."""
     if knob == "array":
-        sizes = {axis.size for axis in core.axes}
-        if len(sizes) != 1:
+        own = core.axes[0].size
+        if spec is not None and {axis.size for axis in core.axes} != {own}:
             raise InputError(
                 "a chip resizes its arrays as squares",
                 file=file,
                 key=key,
                 value={axis.name: axis.size for axis in core.axes},
-                allowed="a core whose axes have the same size",
+                allowed="no array knob, or a core whose axes have the same size",
             )
-        own = sizes.pop()
     else:
         if knob not in (level.name for level in core.levels):
             raise InputError(
@@ -186,45 +189,18 @@ def _build_knob(
     return knob, values, values.index(spec.default)
 
 
-def _build_link(link: LinkSpec, index: int, spec: ChipSpec, file: object) -> Link:
-    key = f"links.{index}"
-    for core in link.cores:
-        if core not in spec.cores:
-            raise InputError(
-                "no such core", file=file, key=f"{key}.cores", value=core, allowed=list(spec.cores)
-            )
-    if len(set(link.cores)) != len(link.cores):
-        raise InputError(file=file, key=f"{key}.cores", value=link.cores, allowed="distinct cores")
-    per_s, per_cycle = link.bandwidth_bytes_per_s, link.bandwidth_bits_per_cycle
-    if (per_s is None) == (per_cycle is None):
-        raise InputError(
-            file=file,
-            key=key,
-            value=link.name,
-            allowed="one of bandwidth_bytes_per_s and bandwidth_bits_per_cycle",
-        )
-    if per_s is None:
-        if spec.clock_hz is None or per_cycle is None:
-            raise InputError(
-                "missing", file=file, key="clock_hz", allowed="needed by bandwidth_bits_per_cycle"
-            )
-        per_s = per_cycle / 8.0 * spec.clock_hz
-    return Link(
-        name=link.name,
-        cores=tuple(link.cores),
-        bandwidth_bytes_per_s=per_s,
-        energy_pj_per_bit=find_energy_per_bit(
-            link.energy_pj_per_bit, technology_tables.LINK_PJ_PER_BIT, key, file
-        ),
-        hop_latency_s=link.hop_latency_s,
-    )
-
-
 def _check_links(links: tuple[Link, ...], spec: ChipSpec, file: object) -> None:
-    names = [link.name for link in links]
+    names = [link.name for link in spec.links]
     for index, name in enumerate(names):
         if name in names[:index]:
             raise InputError("duplicate name", file=file, key=f"links.{index}.name", value=name)
+    if len(spec.cores) > 1 and not links:
+        raise InputError(
+            f"{len(spec.cores)} cores need links to exchange tensors over",
+            file=file,
+            key="links",
+            allowed="a list of links that join all cores, or one core",
+        )
     reached = {core for link in links for core in link.cores}
     if len(spec.cores) > 1:
         for core in spec.cores:

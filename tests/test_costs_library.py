@@ -141,7 +141,11 @@ def test_bad_core_files_are_one_clear_line():
     cases = [
         (["clock"], 1.0, "clock: unknown key, did you mean clock_hz?"),
         (["clock_hz"], None, "clock_hz: missing"),
-        (["clock_hz"], -1.0, "clock_hz: not allowed (got -1.0; allowed: greater than 0)"),
+        (
+            ["clock_hz"],
+            -1.0,
+            "clock_hz: not allowed (got -1.0; allowed: greater than or equal to 0.000000000001)",
+        ),
         (["clock_hz"], "fast", "clock_hz: not allowed (got 'fast'"),
         (["clock_hz"], float("nan"), "clock_hz: not allowed (got nan"),
         (["name"], "../x", "name: not allowed (got '../x'; allowed: a name"),
@@ -188,6 +192,15 @@ def test_bad_chip_files_are_one_clear_line():
     core = ["core_types", "only", "core"]
     cases = [
         (["cores", "c"], "only", "cores.c: no link reaches this core"),
+        (["links"], [], "links: 2 cores need links to exchange tensors over"),
+        (["dram", "energy_pj_per_bit"], 1e308, "dram.energy_pj_per_bit: not allowed"),
+        (["links", 0, "energy_pj_per_bit"], 1e308, "links.0.energy_pj_per_bit: not allowed"),
+        (["links", 0, "topology"], "star", "links.0.topology: not allowed (got 'star'"),
+        (["links", 0, "topology"], "mesh", "links.0.columns: missing (allowed: with topology mesh"),
+        (["links", 0, "topology"], "ring", "links.0.cores: not allowed"),
+        (["links", 0, "topology"], "chiplet_package", "links.0.dies: missing"),
+        (["links", 0, "columns"], 2, "links.0.columns: of no use here"),
+        (["links", 0, "dies"], [["a"], ["b"]], "links.0.dies: of no use here"),
         (["cores", "a"], "other", "cores.a: no such core type (got 'other'; allowed: only)"),
         (["links", 0, "cores"], ["a", "z"], "links.0.cores: no such core (got 'z'"),
         (["links", 0, "cores"], ["a", "a"], "links.0.cores: not allowed"),
