@@ -1,0 +1,46 @@
+"""Data sets by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+
+from costs.errors import InputError
+from dse.data.cifar import CIFAR10, CIFAR100
+from dse.data.dataset import DataSet
+from dse.data.digits import load_digits
+from dse.data.mnist import FASHION_MNIST, MNIST
+from dse.data.npz import load_npz_folder
+from dse.data.store import data_dir
+
+LOADERS: dict[str, Callable[[], DataSet]] = {
+    "digits": load_digits,
+    **{known.name: known.load for known in (MNIST, FASHION_MNIST, CIFAR10, CIFAR100)},
+}
+"""Shipped or published data sets."""
+
+
+def load_data(name: str) -> DataSet:
+    """A data set by its name, or by the path of a folder of ``.npz`` files.
+
+    A path is taken as it stands, or else from the data directory.
+
+    Raises:
+        InputError: if there is no such data set, or its files are not what they should be.
+    """
+    return _load(name, data_dir())
+
+
+@lru_cache(maxsize=1)
+def _load(name: str, directory: Path) -> DataSet:
+    if name in LOADERS:
+        return LOADERS[name]()
+    for folder in (Path(name), directory / name):
+        if folder.is_dir():
+            return load_npz_folder(folder)
+    raise InputError(
+        key="data.name",
+        value=name,
+        allowed=f"{', '.join(sorted(LOADERS))}, or a folder of .npz files",
+    )
