@@ -19,9 +19,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from dse.augment import shift_pictures
 from dse.config import load_config
 from dse.context import Context, make_context
-from dse.training import batch_indices, cross_entropy, shift_pictures
+from dse.training import batch_indices, cross_entropy
 from dse.weights import WeightsPhase
 from models.slim import slim
 

@@ -45,7 +45,7 @@ class Context:
     @cached_property
     def train_step(self) -> Callable[..., Any]:
         """The compiled training step, of weights and fine-tuning alike."""
-        return make_train_step(self.net, self.config.training, self.config.seed)
+        return make_train_step(self.net, self.config.training, self.config.seed, self.data.scaling)
 
     @cached_property
     def evaluate(self) -> Callable[..., Evaluation]:
@@ -55,7 +55,7 @@ class Context:
     @property
     def calibration(self) -> np.ndarray:
         """The fixed training pictures on which norms take their statistics."""
-        return self.data.train.pictures[: self.config.training.calibration_pictures]
+        return self.data.train.inputs(stop=self.config.training.calibration_pictures)
 
     @cached_property
     def edge_index(self) -> np.ndarray:

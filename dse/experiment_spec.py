@@ -67,13 +67,25 @@ class Training(Section):
     batch: Count = 128
     """Pictures per step."""
     learning_rate: Positive = 3e-3
-    """Peak learning rate of the one-cycle schedule."""
+    """Peak learning rate."""
+    schedule: Literal["one_cycle", "constant"] = "one_cycle"
+    """Learning rate rising to its peak and falling to 1 % of it along a cosine, or constant."""
+    rise: Fraction = 0.1
+    """Share of the steps in which a one-cycle learning rate rises."""
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    """AdamW, or stochastic gradient descent with Nesterov momentum 0.9."""
     weight_decay: Annotated[float, annotated_types.Interval(ge=0.0, le=10.0)] = 1e-4
-    """Decoupled weight decay."""
+    """Weight decay: decoupled with AdamW, added to the gradient with SGD."""
     label_smoothing: Annotated[float, annotated_types.Interval(ge=0.0, le=0.5)] = 0.05
     """Probability mass spread over all classes."""
     shift: Annotated[int, annotated_types.Interval(ge=0, le=64)] = 1
-    """Pictures are moved by up to so many pixels."""
+    """Pictures are moved by up to so many pixels, zeros moving in; 4: the crop usual for CIFAR."""
+    flip: bool = False
+    """Whether pictures are mirrored left to right, one in two."""
+    cutout: Annotated[int, annotated_types.Interval(ge=0, le=64)] = 0
+    """Side of the square that is set to zero in each picture [pixels]; 0: none."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """What the network computes in while training; bfloat16 is for accelerators."""
     calibration_pictures: Count = 256
     """Training pictures on which norms take their statistics for one design."""
 

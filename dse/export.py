@@ -175,8 +175,9 @@ def _compare(data: DataSet, files: Mapping[str, bytes], predict: Any, predict_fl
     Raises:
         RunError: The two differ by more than an export may.
     """
-    parts = [part.pictures for part in (data.validation, data.test, data.train)]
-    pictures = np.concatenate(parts)[:COMPARED_PICTURES]
+    splits = (data.validation, data.test, data.train)
+    pictures = np.concatenate([part.inputs(stop=COMPARED_PICTURES) for part in splits])
+    pictures = pictures[:COMPARED_PICTURES]
     ours, theirs = predict_float(pictures), onnx_logits(files["model_float.onnx"], pictures)
     difference, largest = float(np.abs(ours - theirs).max()), float(np.abs(ours).max())
     if not difference <= LOGIT_TOLERANCE * max(1.0, largest):

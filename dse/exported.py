@@ -105,15 +105,15 @@ def check_export(folder: str | Path) -> dict[str, Any]:
     stablehlo = jax_export.deserialize(bytearray((export.folder / "model.jax_export").read_bytes()))
     correct: dict[str, dict[str, int]] = {}
     for name, split in (("validation", data.validation), ("test", data.test)):
-        labels = np.asarray(split.labels)
+        labels, inputs = np.asarray(split.labels), split.inputs()
         recorded = export.summary["correct"][name]
         found = count_correct(export.net, export.params, export.stats, split)
         correct[name] = {
             "pictures": len(split),
             "recorded": recorded["correct"],
             "flax": found,
-            "onnx": int(np.sum(onnx_logits(onnx_file, split.pictures).argmax(1) == labels)),
-            "stablehlo": int(np.sum(np.argmax(stablehlo.call(split.pictures), 1) == labels)),
+            "onnx": int(np.sum(onnx_logits(onnx_file, inputs).argmax(1) == labels)),
+            "stablehlo": int(np.sum(np.argmax(stablehlo.call(inputs), 1) == labels)),
         }
         if (recorded["correct"], recorded["pictures"]) != (found, len(split)):
             differences.append(
@@ -147,7 +147,7 @@ def predict_logits(
 
 def count_correct(net: Functional, params: Flat, stats: Flat, split: Split) -> int:
     """Number of pictures of a split whose label a network predicts."""
-    predicted = predict_logits(net, params, stats)(split.pictures).argmax(1)
+    predicted = predict_logits(net, params, stats)(split.inputs()).argmax(1)
     return int(np.sum(predicted == np.asarray(split.labels)))
 
 

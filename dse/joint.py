@@ -16,6 +16,7 @@ import numpy as np
 import optax
 
 from costs.errors import InputError
+from dse.augment import prepare_pictures
 from dse.context import Context
 from dse.design_objective import DesignObjective
 from dse.handover import objective_of
@@ -26,10 +27,9 @@ from dse.search import polish
 from dse.selection import free_ordinals
 from dse.training import (
     batch_indices,
+    calc_learning_rate,
     cross_entropy,
     make_optimizer,
-    one_cycle,
-    shift_pictures,
 )
 
 Array = jax.Array
@@ -102,7 +102,7 @@ class JointPhase:
             state["stats"],
             self.table,
             index,
-            one_cycle(config.training.learning_rate, index, self.steps),
+            calc_learning_rate(config.training, index, self.steps),
             first * (last / first) ** part,
             part,
             state["frozen"],
@@ -208,11 +208,10 @@ class JointPhase:
             pictures: Array,
             labels: Array,
         ) -> Any:
-            corner_key, shift_key = jax.random.split(
+            corner_key, picture_key = jax.random.split(
                 jax.random.fold_in(jax.random.key(seed + 2), index)
             )
-            if training.shift:
-                pictures = shift_pictures(shift_key, pictures, training.shift)
+            pictures = prepare_pictures(picture_key, pictures, training, context.data.scaling)
             objective = self.objective.for_jax(table)
 
             def loss_fn(params: Any, raw: Array) -> Any:

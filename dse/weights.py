@@ -16,7 +16,7 @@ import numpy as np
 from costs.problem import Boundary
 from dse.context import Context
 from dse.experiment_spec import Weights
-from dse.training import batch_indices, make_optimizer, one_cycle
+from dse.training import batch_indices, calc_learning_rate, make_optimizer
 
 UNCOMPRESSED_SHARE = 0.1  # of boundaries; log-uniform widths alone hardly ever reach the top
 WHOLE_SHARE = 0.8  # of boundaries: all their consumers are on one side
@@ -87,7 +87,7 @@ class WeightsPhase:
             state["optimizer"],
             state["stats"],
             index,
-            one_cycle(training.learning_rate, index, self.steps),
+            calc_learning_rate(training, index, self.steps),
             train.pictures[chosen],
             train.labels[chosen],
             widths,
