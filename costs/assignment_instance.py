@@ -1,10 +1,11 @@
 """An assignment problem by itself: what each layer and each crossing tensor costs on each core.
 
 It is the chip model (`costs.chip_cost`) of a workload at fixed widths and hardware where every
-layer has one cost on a core: all weights that are meant to stay do fit and activations stay on chip.
-Then every cost is a sum of terms that depend on one layer or on one tensor, and the interval is the
-largest of several such sums, which is what exact solvers and relaxations need. `costs.instance_cost`
-evaluates assignments of it; `costs.problem_instance` makes one of a `costs.problem.Problem`.
+layer has one cost on a core: weights that are meant to stay do fit, activations stay on chip.
+Then every cost is a sum of terms that depend on one layer or on one tensor, and the interval is
+the largest of several such sums, which is what exact solvers and relaxations need.
+`costs.instance_cost` evaluates assignments of it; `costs.problem_instance` makes one of a
+`costs.problem.Problem`.
 """
 
 from __future__ import annotations
@@ -50,6 +51,10 @@ class CoreCosts:
     def free(cls, items: int, cores: int) -> CoreCosts:
         """Items that cost nothing."""
         return cls.of(np.zeros((items, cores)))
+
+    def is_free(self, item: int) -> bool:
+        """Whether an item costs nothing on any core."""
+        return not any(getattr(self, name)[item].any() for name in self.__dataclass_fields__)
 
     def permuted(self, order: np.ndarray) -> CoreCosts:
         """The same with core `order[k]` renamed to k."""

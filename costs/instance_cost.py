@@ -51,14 +51,14 @@ class CostTables:
         while first == 0 or first < layers - 1:
             last = min(first + width, layers)
             digits = np.indices((cores,) * (last - first)).reshape(last - first, -1)
-            table = np.zeros((digits.shape[1], _columns(instance)))
+            table = np.zeros((digits.shape[1], count_columns(instance)))
             for layer in range(first if first == 0 else first + 1, last):
-                table += _item_rows(instance, instance.layers, layer, digits[layer - first])
+                table += item_rows(instance, instance.layers, layer, digits[layer - first])
             for number in sorted(left):
                 producer, readers = int(instance.producer[number]), instance.consumers[number]
                 if producer >= first and readers[-1] < last:
                     mask = _mask(digits[[reader - first for reader in readers]])
-                    table += _transfer_rows(instance, number, digits[producer - first], mask)
+                    table += transfer_rows(instance, number, digits[producer - first], mask)
                     left.remove(number)
             groups.append((first, last, table))
             first = last - 1
@@ -67,11 +67,11 @@ class CostTables:
             readers = instance.consumers[number]
             if len(readers) == 1:
                 here, there = np.indices((cores, cores)).reshape(2, -1)
-                table = _transfer_rows(instance, number, here, 1 << there)
+                table = transfer_rows(instance, number, here, 1 << there)
                 single.append((int(instance.producer[number]), readers[0], table))
             elif cores << cores <= 4 * ROWS:
                 here, mask = np.indices((cores, 1 << cores)).reshape(2, -1)
-                multicast.append((number, _transfer_rows(instance, number, here, mask)))
+                multicast.append((number, transfer_rows(instance, number, here, mask)))
             else:
                 multicast.append((number, None))
         return cls(instance, tuple(groups), tuple(single), tuple(multicast))
@@ -99,7 +99,13 @@ def calc_instance_cost(
             _sum_rows(tables, assignment[:, at : at + CHUNK])
             for at in range(0, max(assignment.shape[1], 1), CHUNK)
         ]
-    ).T
+    )
+    return calc_costs_of_sums(instance, sums)
+
+
+def calc_costs_of_sums(instance: AssignmentInstance, sums: np.ndarray) -> dict[str, np.ndarray]:
+    """The costs of `calc_instance_cost` from the sums of all rows [assignments, columns]."""
+    sums = sums.T
     cores, links = instance.shape[1], len(instance.bandwidth_bytes_per_s)
     busy, weights, sent = np.split(sums[:-2], [cores, 2 * cores])
     interval = np.maximum(busy.max(axis=0), sums[-2] / instance.dram_bandwidth_bytes_per_s)
@@ -138,15 +144,16 @@ def calc_objective(
     return np.where(costs["fits"], costs[OBJECTIVES[objective]], np.inf)
 
 
-def _columns(instance: AssignmentInstance) -> int:
+def count_columns(instance: AssignmentInstance) -> int:
+    """Number of sums that an assignment is made of."""
     return 2 * instance.shape[1] + len(instance.bandwidth_bytes_per_s) + 2
 
 
-def _item_rows(
+def item_rows(
     instance: AssignmentInstance, costs: CoreCosts, item: int, core: np.ndarray
 ) -> np.ndarray:
     """[n, columns] what an item adds on each of the cores given."""
-    rows = np.zeros((len(core), _columns(instance)))
+    rows = np.zeros((len(core), count_columns(instance)))
     number = np.arange(len(core))
     rows[number, core] = costs.time_s[item, core]
     rows[number, instance.shape[1] + core] = costs.weight_bytes[item, core]
@@ -155,20 +162,20 @@ def _item_rows(
     return rows
 
 
-def _transfer_rows(
+def transfer_rows(
     instance: AssignmentInstance, tensor: int, here: np.ndarray, mask: np.ndarray
 ) -> np.ndarray:
     """[n, columns] what a tensor adds, made on cores `here`, read on the cores of `mask`'s bits."""
     cores = instance.shape[1]
-    reads = (mask[:, None] >> np.arange(cores) & 1).astype(bool)
+    reads: np.ndarray = (mask[:, None] & (1 << np.arange(cores))) != 0
     reads[np.arange(len(here)), here] = False
     used = (instance.route[here] & reads[:, :, None]).any(axis=1)
     moved = np.where(used, instance.tensor_bytes[tensor], 0.0)
-    leaves = reads.any(axis=1)
-    sent = _item_rows(instance, instance.send, tensor, here)
+    leaves: np.ndarray = np.any(reads, axis=1)
+    sent = item_rows(instance, instance.send, tensor, here)
     rows = np.where(leaves[:, None], sent, 0.0)
     for core in range(cores):
-        arrives = _item_rows(instance, instance.receive, tensor, np.array([core]))
+        arrives = item_rows(instance, instance.receive, tensor, np.array([core]))
         rows += np.where(reads[:, core, None], arrives, 0.0)
     rows[:, 2 * cores : -2] += moved
     rows[:, -1] += moved @ instance.link_pj_per_byte
@@ -183,7 +190,7 @@ def _mask(cores: np.ndarray) -> np.ndarray:
 def _sum_rows(tables: CostTables, assignment: np.ndarray) -> np.ndarray:
     """[assignments, columns] the sums of a chunk."""
     instance, cores = tables.instance, tables.instance.shape[1]
-    total = np.zeros((assignment.shape[1], _columns(instance)))
+    total = np.zeros((assignment.shape[1], count_columns(instance)))
     for first, last, table in tables.groups:
         code = assignment[first]
         for layer in range(first + 1, last):
@@ -195,7 +202,7 @@ def _sum_rows(tables: CostTables, assignment: np.ndarray) -> np.ndarray:
         here = assignment[instance.producer[number]]
         mask = _mask(assignment[list(instance.consumers[number])])
         if table is None:
-            total += _transfer_rows(instance, number, here, mask)
+            total += transfer_rows(instance, number, here, mask)
         else:
             total += table.take((here << cores) + mask, axis=0)
     return total

@@ -1,10 +1,10 @@
 """Random assignment problems of unlike cores, for studies of how well assignments are found.
 
 Layers have MACs spread over an order of magnitude, cores have speeds spread over a factor of four
-and each favours some layers over others; a layer hands its map to the next and one in four also to
-a later one (a residual connection). Links are a bus, a port out of and into each core, or a ring, so
-fast that the cuts of an evenly split network take from a third to one and a half times a stage: both
-cores and links can be the bottleneck.
+and each favours some layers over others; a layer hands its map to the next and one in four also
+to a later one (a residual connection). Links are a bus, a port out of and into each core, or a
+ring, so fast that the cuts of an evenly split network take from a third to one and a half times a
+stage: both cores and links can be the bottleneck.
 """
 
 from __future__ import annotations
