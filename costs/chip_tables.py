@@ -18,10 +18,13 @@ import numpy as np
 from costs.chip import Chip
 from costs.chip_cost import STREAMING_SHARE
 from costs.core import Core
+from costs.encode import MappingArrays, encode_core, encode_layer, encode_mapping
 from costs.errors import InputError
 from costs.layer import Layer
-from costs.problem import VARIANTS, Boundary, Problem, layout
-from costs.tables import layer_table
+from costs.mapping import Mapping
+from costs.problem import FIXED_METRICS, VARIANTS, Boundary, Problem, layout
+from costs.tables import LayerTable, layer_table
+from costs.tiles import calc_tiles
 from costs.workload import Workload
 
 
@@ -125,12 +128,13 @@ def calc_block(
         cache_dir: where tables are kept; None computes anew.
 
     Returns:
-        [rows, points, variants, metrics] float64: MAC energy [pJ], energy of each level [pJ],
-        cycles, DRAM bytes; infinite where no mapping fits or none is wanted.
+        [rows, points, variants, metrics] float64, see `costs.problem.Problem.table`; infinite
+        where no mapping fits or none is wanted.
     """
     core_type, names = chip.types[block.kind], level_names(chip)
+    core = with_dram(core_type.core, chip)
     count = math.prod(len(indices) for indices in block.points)
-    table = np.full((block.rows, count, len(VARIANTS), 3 + len(names)), np.inf)
+    table = np.full((block.rows, count, len(VARIANTS), FIXED_METRICS + len(names)), np.inf)
     if not block.wanted:
         return table
     rows = [width - 1 for width in block.wanted]
@@ -149,7 +153,7 @@ def calc_block(
             shares["weight_buffer"] = STREAMING_SHARE
         found = layer_table(
             block.layer,
-            with_dram(core_type.core, chip),
+            core,
             widths={} if block.dim is None else {block.dim: block.wanted},
             hardware=hardware,
             homes=homes,
@@ -168,12 +172,81 @@ def calc_block(
                 else 0.0 * found.cycles
                 for name in names
             ),
+            *calc_cycle_parts(block, core.with_homes(**homes), found),
             found.cycles,
             moved[..., 0] + moved[..., 1] + moved[..., 2],
         ]
         for i, values in enumerate(metrics):
             table[rows, :, number, i] = np.where(found.feasible, values, np.inf).reshape(flat)
     return table
+
+
+def calc_cycle_parts(block: Block, core: Core, found: LayerTable) -> tuple[np.ndarray, np.ndarray]:
+    """Cycles of computation and of the core's own memories at every entry of a block's table.
+
+    Together with those of DRAM, the largest is the entry's cycles (eq. 12 of the theory).
+
+    Args:
+        block: the family of layers.
+        core: its core, operands at their homes.
+        found: the table, `[*widths, *hardware]`.
+
+    Returns:
+        compute and memory cycles, in the shape of `found.cycles`.
+    """
+    own = [level for level in range(len(core.levels)) if core.levels[level].name != "dram"]
+    best = found.best.reshape(len(block.wanted), -1)
+    steps, used = np.ones(best.shape), np.ones((*best.shape, len(core.levels)))
+    if found.mappings:
+        longest = max(len(mapping.loops) for mapping in found.mappings)
+        reach = {a.name: max(_extent(m, a.name) for m in found.mappings) for a in core.axes}
+        widest = core.scaled(axes=reach)
+        for row, width in enumerate(block.wanted):
+            layer = block.layer if block.dim is None else replace(block.layer, **{block.dim: width})
+            chosen, which = np.unique(best[row], return_inverse=True)
+            arrays = [
+                encode_mapping(
+                    layer, widest, found.mappings[i], loops=longest, digits=longest + len(core.axes)
+                )
+                for i in chosen
+            ]
+            tiles = calc_tiles(
+                encode_layer(layer),
+                encode_core(widest, layer),
+                MappingArrays(*map(np.stack, zip(*arrays, strict=True))),
+                np,
+            )
+            steps[row], used[row] = tiles.steps[which], tiles.used[which, :-1]
+    busy = used.reshape(*found.best.shape, -1)
+    read, written = found.read_bytes.sum(-1) / busy, found.write_bytes.sum(-1) / busy
+    memory = np.zeros(found.best.shape)
+    for level in own:
+        kind = core.levels[level]
+        for moved, rate in (
+            (read, kind.read_bandwidth),
+            (written, kind.write_bandwidth),
+            (read + written, kind.bandwidth),
+        ):
+            memory = np.maximum(memory, moved[..., level] / rate)
+    return steps.reshape(found.best.shape), memory
+
+
+def _extent(mapping: Mapping, axis: str) -> int:
+    """PEs along an axis that a mapping unrolls over."""
+    return math.prod(factor for _, factor in mapping.spatial.get(axis, ()))
+
+
+def _refuse_misfits(workload: Workload, table: np.ndarray, chip: Chip) -> None:
+    """Raises InputError for the first layer that has no finite entry on any core."""
+    for number, layer in enumerate(workload.layers):
+        if not np.isfinite(table[number]).any():
+            raise InputError(
+                f"layer {layer.name} fits no core of chip {chip.name}, even streamed from DRAM",
+                key="core_types",
+                value=", ".join(f"{d}={layer.bounds[d]}" for d in "KCPQRS"),
+                allowed="a core with a larger weight_buffer or global_buffer, or larger innermost "
+                "memories",
+            )
 
 
 def assemble(
@@ -187,14 +260,14 @@ def assemble(
     """A problem from the tables of its blocks, or from the table of a problem assembled before.
 
     Raises:
-        InputError: if a core type has no source for its area.
+        InputError: if a core type has no source for its area, or a layer fits no core.
     """
     rows, slots, edges = layout(workload, boundaries)
     points = [t.points() for t in chip.types]
     offset = np.cumsum([0, *(len(p) for p in points)])
     names = level_names(chip)
     if joined is None:
-        whole = np.full((len(rows), offset[-1], len(VARIANTS), 3 + len(names)), np.inf)
+        whole = np.full((len(rows), offset[-1], len(VARIANTS), FIXED_METRICS + len(names)), np.inf)
         row = 0
         for block, table in zip(blocks, tables, strict=True):
             row = row if row < len(rows) else 0
@@ -203,6 +276,7 @@ def assemble(
             whole[row : row + block.rows, columns] = table
             row += block.rows
         joined = whole.reshape(-1, whole.shape[-1])
+    _refuse_misfits(workload, joined.reshape(len(rows), -1), chip)
     cores = [t.at(point) for t, ps in zip(chip.types, points, strict=True) for point in ps]
     areas = [core.area_mm2 for core in cores]
     for kind, first in zip(chip.types, offset, strict=False):

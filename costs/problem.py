@@ -20,6 +20,7 @@ from costs.workload import Workload
 
 # homes of a slot's operands: weights resident or streamed, activations on chip or in DRAM
 VARIANTS = ("resident", "resident+spilled", "streamed", "streamed+spilled")
+FIXED_METRICS = 5  # of a table: MAC energy, three kinds of cycles and DRAM bytes; levels beside
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,8 @@ class Problem:
         edges: one per (tensor, consumer).
         levels: names of the memory levels, as in the table's metrics.
         table: [entries, metrics] float64; entry (row, hardware, variant), metric MAC energy [pJ],
-            energy of each level [pJ], cycles, DRAM bytes.
+            energy of each level [pJ], cycles of computation, cycles of the core's own memories,
+            cycles (the largest of those two and of DRAM), DRAM bytes.
         hardware_offset: [types] first hardware point of each core type.
         global_buffer_bytes, weight_buffer_bytes, area_mm2, leakage_w: [hardware] of one core.
         buffer_read_pj, buffer_write_pj: [hardware] energy of one byte at the global buffer.

@@ -116,6 +116,8 @@ def make_problem(
     table *= np.array([row.macs for row in rows])[:, None, None, None]
     table[..., :2, -1] = 0.0  # resident weights and nothing spilled: see the next line
     table[..., 1:, -1] = rng.uniform(100, 200, (len(rows), count, 3))
+    cycles = table[..., -2:-1]  # bound by computation; the core's own memories take half of it
+    table = np.concatenate([table[..., :-2], cycles, 0.5 * cycles, table[..., -2:]], axis=-1)
 
     def sizes(knob: int) -> np.ndarray:
         return np.array(

@@ -19,7 +19,7 @@ from safetensors.numpy import save_file
 
 from costs import strict_yaml
 from costs.chip import Chip
-from costs.chip_tables import VARIANTS, Block, level_names
+from costs.chip_tables import FIXED_METRICS, VARIANTS, Block, level_names
 from dse.config import load_config, resolved
 from dse.context import make_context
 from dse.design import cost_columns, describe, place
@@ -34,7 +34,7 @@ from models.functional import Flat, Functional
 def quick_block(block: Block, chip: Chip, objective: str, cache_dir: Path | None = None) -> Any:
     """A made-up table in place of ``costs.chip_tables.calc_block``: positive, fixed, unlike."""
     points = math.prod(len(indices) for indices in block.points)
-    shape = (block.rows, points, len(VARIANTS), 3 + len(level_names(chip)))
+    shape = (block.rows, points, len(VARIANTS), FIXED_METRICS + len(level_names(chip)))
     seed = zlib.crc32(f"{block.layer.name} {block.kind}".encode())
     return np.random.default_rng(seed).uniform(10.0, 1000.0, shape)
 
