@@ -1,0 +1,38 @@
+"""Symmetric DoReFa quantisation of stored weights, with a straight-through gradient."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from costs.insitu import DENSE_BITS
+from models.relax import straight_through
+
+
+def calc_dorefa(x: jax.Array, bits: int) -> jax.Array:
+    """Weights of so many bits (Zhou et al., 2016, made symmetric by Gu et al., 2021).
+
+    With w = tanh(x) and m = max|w| the 2^bits levels lie evenly from -m to m, zero not among them;
+    the gradient is that of w. With 1 bit the levels are +-mean|x|, and the gradient is one.
+
+    Args:
+        x: Trained values, any shape.
+        bits: Width of a word [bit]; 32 leaves x as it is.
+    """
+    if bits >= DENSE_BITS:
+        return x
+    if bits == 1:
+        return straight_through(jnp.where(x < 0, -1.0, 1.0) * jnp.mean(jnp.abs(x)), x)
+    w = jnp.tanh(x)
+    m = jax.lax.stop_gradient(jnp.max(jnp.abs(w)))
+    m = jnp.maximum(m, jnp.finfo(w.dtype).tiny)
+    steps = 2.0**bits - 1.0
+    hard = jnp.round((w / (2.0 * m) + 0.5) * steps) / steps * 2.0 * m - m
+    return straight_through(hard, w)
+
+
+def invert_dorefa(w: jax.Array, bits: int) -> jax.Array:
+    """Trained values whose quantised ones are nearest to w; |w| beyond 0.95 is clipped."""
+    if bits >= DENSE_BITS or bits == 1:
+        return w
+    return jnp.arctanh(jnp.clip(w, -0.95, 0.95))
