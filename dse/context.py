@@ -84,6 +84,12 @@ def make_context(config: Experiment) -> Context:
     Raises:
         InputError: naming the key that does not fit.
     """
+    if config.chip is None:
+        raise InputError(
+            "missing",
+            key="chip",
+            allowed="a chip's name or YAML file; only method: train does without",
+        )
     data = load_data(config.data.name)
     net, workload = _network(config, data, config.network.bottlenecks)
     chip = load_chip(config.chip)
@@ -92,6 +98,18 @@ def make_context(config: Experiment) -> Context:
     _check_area(chip, config.hardware.area_budget_mm2)
     boundaries = cost_boundaries(net, workload, config.network.largest_width)
     return Context(config, data, net, workload, boundaries, chip)
+
+
+def plain_network(config: Experiment, data: DataSet) -> Functional:
+    """The network of an experiment without bottlenecks, as `method: train` trains it."""
+    architecture = resnet_architecture(
+        config.network.name,
+        input_shape=data.input_shape,
+        classes=data.classes,
+        bottlenecks="none",
+        width_multiplier=config.network.width_multiplier,
+    )
+    return Functional.from_architecture(architecture)
 
 
 def _network(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from dse.context import make_context
@@ -17,6 +18,8 @@ from dse.rundir import RunDir
 from dse.runner import Phase
 from dse.selection import SelectionPhase
 from dse.tables import TablesPhase
+from dse.train import TestPhase, TrainPhase, make_train_context
+from dse.train_report import write_train_report
 from dse.weights import WeightsPhase
 
 
@@ -26,9 +29,10 @@ class ReportPhase:
     name = "report"
     steps = 1
 
-    def __init__(self, rundir: RunDir) -> None:
-        """Bind the run directory."""
+    def __init__(self, rundir: RunDir, write: Callable[[Path], object] = write_report) -> None:
+        """Bind the run directory and what writes its report."""
         self.rundir = rundir
+        self.write = write
 
     def init(self, outputs: dict[str, Any]) -> dict[str, Any]:
         """Nothing to remember."""
@@ -37,7 +41,7 @@ class ReportPhase:
     def step(self, state: dict[str, Any], index: int) -> tuple[dict[str, Any], None]:
         """Write it; the same files give the same report."""
         self.rundir.flush_metrics()
-        write_report(self.rundir.path)
+        self.write(self.rundir.path)
         return state, None
 
     def result(self, state: dict[str, Any]) -> dict[str, Any]:
@@ -55,6 +59,13 @@ def phases(config: Experiment, rundir: RunDir) -> Sequence[Phase]:
     Raises:
         InputError: naming the key that does not fit.
     """
+    if config.method == "train":
+        plain = make_train_context(config)
+        return [
+            TrainPhase(plain, rundir.path),
+            TestPhase(plain, rundir.path),
+            ReportPhase(rundir, write_train_report),
+        ]
     context = make_context(config)
     if config.method == "joint":
         search = [JointPhase(context)]

@@ -222,6 +222,15 @@ class Joint(Section):
     """Temperature of the softmax over cores at the first and the last step."""
 
 
+class Train(Section):
+    """`method: train`: one network without bottlenecks, and no chip."""
+
+    epochs: Positive = 20.0
+    """How often every training picture is seen."""
+    chunk: Annotated[int, annotated_types.Interval(ge=1, le=10_000)] = 1
+    """Training steps between two chances to stop or save; on an accelerator they are one call."""
+
+
 class Checkpoint(Section):
     """When the state is saved."""
 
@@ -242,14 +251,14 @@ class Experiment(Section):
     """What is expected to come out, in how long, on which device."""
     seed: Annotated[int, annotated_types.Interval(ge=0, le=2**31 - 1)] = 0
     """Everything random derives from it and the step index."""
-    method: Literal["surface", "joint"] = "surface"
-    """All preferences in one run, or one preference or budget."""
+    method: Literal["surface", "joint", "train"] = "surface"
+    """All preferences in one run, one preference or budget, or plain training of the network."""
     data: Data = Data()
     """Which pictures."""
     network: Network
     """Which network."""
-    chip: str
-    """A shipped chip by name, or the path of a YAML file."""
+    chip: str | None = None
+    """A shipped chip by name, or the path of a YAML file; `method: train` needs none."""
     hardware: Hardware = Hardware()
     """What of the chip may change."""
     mapping_objective: Literal["energy", "latency", "edp"] = "energy"
@@ -262,6 +271,8 @@ class Experiment(Section):
     """Options of `method: surface`."""
     joint: Joint = Joint()
     """Options of `method: joint`."""
+    train: Train = Train()
+    """Options of `method: train`."""
     log_every: Count = 10
     """Steps between two lines of metrics.jsonl."""
     checkpoint: Checkpoint = Checkpoint()

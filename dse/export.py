@@ -248,7 +248,7 @@ def _stable_hlo(net: Functional, params: Flat, stats: Flat) -> dict[str, bytes]:
 
 def _fixed_chip(placed: PlacedDesign) -> dict[str, Any]:
     """The chip's description with every knob at the size the design chose."""
-    chip = read_chip(placed.context.config.chip)
+    chip = read_chip(str(placed.context.config.chip))
     for kind, part in chip["core_types"].items():
         sizes = placed.design.hardware[kind]
         part["knobs"] = {knob: {"values": [size], "default": size} for knob, size in sizes.items()}

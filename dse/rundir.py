@@ -31,6 +31,9 @@ FIGURES = "figures"
 LOCK_FILE = "lock"
 FRONT_FILE = "front.csv"
 REPORT_FILE = "report.html"
+RESULT_FILE = "result.csv"  # of `method: train`, which has no front
+EPOCHS_FILE = "epochs.csv"
+WEIGHTS_FILE = "weights.safetensors"
 KNOWN_FILES = frozenset(
     {CONFIG_FILE, ENVIRONMENT_FILE, METRICS_FILE, TIMING_FILE, LOG_FILE, LOCK_FILE}
     | {CHECKPOINTS, DESIGNS, FIGURES}

@@ -153,11 +153,14 @@ def _refuse_changes(old: dict[str, Any], config: Experiment, origin: object) -> 
 
 
 def _input_digests(config: Experiment) -> dict[str, str]:
-    """SHA-256 of the user's own files that the configuration names."""
-    path = Path(config.chip)
-    if not path.is_file():
-        return {}
-    return {str(path): hashlib.sha256(path.read_bytes()).hexdigest()}
+    """SHA-256 of the pictures, and of the user's own files that the configuration names."""
+    from dse.data import load_data
+
+    digests = {f"data: {config.data.name}": load_data(config.data.name).digest}
+    path = Path(config.chip or "")
+    if path.is_file():
+        digests[str(path)] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return digests
 
 
 def _record_environment(rundir: RunDir, monitor: Monitor) -> None:

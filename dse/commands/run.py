@@ -10,7 +10,15 @@ from dse import session
 from dse.config import Experiment, load_config, naming
 from dse.console import print_json, print_line, print_table
 from dse.front_table import Front, Row, read_front
-from dse.rundir import FRONT_FILE, REPORT_FILE, RunDir, new_run_path
+from dse.rundir import (
+    EPOCHS_FILE,
+    FRONT_FILE,
+    REPORT_FILE,
+    RESULT_FILE,
+    WEIGHTS_FILE,
+    RunDir,
+    new_run_path,
+)
 
 if TYPE_CHECKING:
     from dse.runner import Phase
@@ -29,6 +37,18 @@ COLUMNS = (
     "cores_used",
 )
 """Columns of front.csv that a person sees first, where the file has them."""
+RESULT_COLUMNS = (
+    "network",
+    "data",
+    "parameters",
+    "epochs",
+    "validation_accuracy",
+    "test_accuracy",
+    "test_low",
+    "test_high",
+    "pictures_per_s",
+)
+"""Likewise of result.csv, with the speed from timing.jsonl."""
 
 
 def run_command(config: Path, out: Path | None, overrides: Sequence[str], *, as_json: bool) -> None:
@@ -48,9 +68,11 @@ def resume_command(path: Path, overrides: Sequence[str], *, as_json: bool) -> No
 
 def report_command(path: Path) -> None:
     """Draw the report of a finished run again, from its files."""
-    from dse.report import write_report
-
-    for file in write_report(path):
+    if is_plain_training(path):
+        from dse.train_report import write_train_report as write
+    else:
+        from dse.report import write_report as write
+    for file in write(path):
         print_line(str(file))
 
 
@@ -73,8 +95,18 @@ def make_phases(config: Experiment, rundir: RunDir) -> Sequence[Phase]:
     return phases(config, rundir)
 
 
+def is_plain_training(path: Path) -> bool:
+    """Whether a run is one of `method: train`, which has a result and no front."""
+    rundir = RunDir(path)
+    rundir.require_run()
+    return session.load_config_of(rundir).method == "train"
+
+
 def show_run(rundir: RunDir, *, as_json: bool) -> None:
     """The front of a finished run, as a table and where its files are, or as JSON."""
+    if is_plain_training(rundir.path):
+        _show_result(rundir, as_json=as_json)
+        return
     front = read_front(rundir.path / FRONT_FILE)
     if as_json:
         print_json({"run": str(rundir.path), "front": [_json_row(row) for row in front.rows]})
@@ -83,6 +115,20 @@ def show_run(rundir: RunDir, *, as_json: bool) -> None:
     names = [FRONT_FILE, REPORT_FILE, "figures", "designs"]
     count = "1 design" if len(front) == 1 else f"{len(front)} designs"
     print_line(f"{count} in {rundir.path}: {', '.join(names)}")
+
+
+def _show_result(rundir: RunDir, *, as_json: bool) -> None:
+    """What `method: train` reached."""
+    from dse.train_report import read_result
+
+    result = read_result(rundir.path)
+    if as_json:
+        print_json({"run": str(rundir.path), "result": result})
+        return
+    columns = [name for name in RESULT_COLUMNS if name in result]
+    print_table(columns, [[result[name] for name in columns]])
+    names = ", ".join((RESULT_FILE, EPOCHS_FILE, WEIGHTS_FILE, REPORT_FILE))
+    print_line(f"trained in {rundir.path}: {names}")
 
 
 def print_front(front: Front) -> None:
