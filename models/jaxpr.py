@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from jax.extend import core
@@ -30,8 +30,9 @@ from models.jaxpr_layers import (
     calc_shape,
     calc_window,
 )
+from models.jaxpr_values import Activation, Hint, Instruction, Known, Scope
 from models.primitives import CALLS, ELEMENTWISE, MOVEMENT, REDUCTIONS, WINDOWS
-from models.workload_builder import GraphBuilder, Value
+from models.workload_builder import GraphBuilder, Shape, Value
 
 SCOPE = "@"
 """First character of a named scope that holds a module's path."""
@@ -42,43 +43,6 @@ BOUNDARY = "boundary:"
 _IDENTIFIER = re.compile(r"[\w.]+")
 
 _MAX_SCAN_LENGTH = 1024
-
-
-@dataclass(frozen=True)
-class Known:
-    """An array known before inference; `leaves` indexes the network's variables it depends on."""
-
-    leaves: frozenset[int] = frozenset()
-
-
-@dataclass(frozen=True)
-class Activation:
-    """An array that depends on the network's input.
-
-    Attributes:
-        value: The tensors that hold it.
-        padding: Rows of zeros per axis that a padding just before has added (before, after).
-    """
-
-    value: Value
-    padding: tuple[tuple[int, int], ...] = ()
-
-
-@dataclass(frozen=True)
-class Scope:
-    """Where an equation was written: a module's path, with `jax.named_scope`s inside it if any."""
-
-    path: str = ""
-    named: bool = False
-
-
-@dataclass(frozen=True)
-class Hint:
-    """What names a layer: where it stands, the weights it uses, and what it does."""
-
-    scope: Scope
-    leaves: frozenset[int]
-    kind: str
 
 
 @dataclass
@@ -93,6 +57,9 @@ class JaxprReader:
         pooling: "layers" to make each pooling a layer, "fused" to fuse it into its producer.
         elementwise: "fused", or "layers" to make each combination of equally large tensors a layer.
         hints: What names the layers, one for each, in order.
+        program: The equations in order of execution.
+        constants: Arrays that the program uses, by slot.
+        marks: Height, width and channels of what was marked as a boundary, by its name.
     """
 
     builder: GraphBuilder
@@ -102,6 +69,21 @@ class JaxprReader:
     pooling: str = "layers"
     elementwise: str = "fused"
     hints: list[Hint] = field(default_factory=list)
+    program: list[Instruction] = field(default_factory=list)
+    constants: dict[int, Any] = field(default_factory=dict)
+    marks: dict[str, Shape] = field(default_factory=dict)
+    _slots: int = 0
+
+    def slot(self) -> int:
+        """A new slot."""
+        self._slots += 1
+        return self._slots - 1
+
+    def constant(self, value: Any) -> Known:
+        """An array that is no variable of the network."""
+        slot = self.slot()
+        self.constants[slot] = value
+        return Known(slot=slot)
 
     def read(self, jaxpr: Any, inputs: Sequence[Any], consts: Sequence[Any], scope: Scope) -> list:
         """Follows the equations of a jaxpr; returns what its outputs are."""
@@ -109,17 +91,38 @@ class JaxprReader:
         known.update(zip(jaxpr.constvars, consts, strict=True))
 
         def lookup(atom: Any) -> Known | Activation:
-            return Known() if isinstance(atom, core.Literal) else known[atom]
+            return Known(slot=atom) if isinstance(atom, core.Literal) else known[atom]
 
         for equation in jaxpr.eqns:
             operands = [lookup(atom) for atom in equation.invars]
             where = _scope(equation, scope)
+            first, tensors = len(self.program), self.builder.count
             if any(isinstance(operand, Activation) for operand in operands):
                 results = self._equation(equation, operands, where)
             else:
                 results = [_union(operands)] * len(equation.outvars)
+            grown = self.builder.count > tensors
+            if not grown or equation.primitive.name not in CALLS:
+                del self.program[first:]
+                results = self._record(equation, operands, results, grown)
             known.update(zip(equation.outvars, results, strict=True))
         return [lookup(atom) for atom in jaxpr.outvars]
+
+    def _record(self, equation: Any, operands: list, results: list, grown: bool) -> list:
+        """Appends an equation to the program; returns its results in slots of their own.
+
+        A new tensor is the work of the layer that produces it: the layer itself, or what is fused
+        after it.
+        """
+        results = [replace(result, slot=self.slot()) for result in results]
+        mark, owner = None, None
+        if grown and equation.primitive.name == "name":
+            mark = equation.params["name"].removeprefix(BOUNDARY)
+        elif grown:
+            owner = self.builder.producer(results[0].value)
+        inputs, outputs = (tuple(item.slot for item in items) for items in (operands, results))
+        self.program.append(Instruction(equation, inputs, outputs, owner, mark))
+        return results
 
     def _equation(self, equation: Any, operands: list, scope: Scope) -> list:
         name = equation.primitive.name
@@ -141,8 +144,14 @@ class JaxprReader:
         if name == "name":
             mark = equation.params["name"]
             if mark.startswith(BOUNDARY):
-                marked = self.builder.marked(operands[0].value, mark.removeprefix(BOUNDARY))
-                return Activation(marked)
+                boundary = mark.removeprefix(BOUNDARY)
+                if boundary in self.marks:
+                    raise InputError(
+                        "two tensors are marked as one boundary", key=self.network, value=boundary
+                    )
+                aval = equation.invars[0].aval
+                self.marks[boundary] = calc_shape(aval.shape, self.builder.batch)
+                return Activation(self.builder.marked(operands[0].value, boundary))
             return operands[0]
         if name == "slice":
             return self._slice(equation, operands[0])
@@ -164,7 +173,8 @@ class JaxprReader:
     def _call(self, equation: Any, operands: list, scope: Scope) -> list:
         params = equation.params
         inner = params.get("jaxpr") or params["call_jaxpr"]
-        consts = [Known()] * len(inner.consts) if isinstance(inner, core.ClosedJaxpr) else []
+        closed = isinstance(inner, core.ClosedJaxpr)
+        consts = [self.constant(value) for value in inner.consts] if closed else []
         jaxpr = inner.jaxpr if isinstance(inner, core.ClosedJaxpr) else inner
         return self.read(jaxpr, operands, consts, scope)
 
@@ -180,7 +190,7 @@ class JaxprReader:
         turns: list[list] = []
         for _ in range(params["length"]):
             inputs = [*operands[:fixed], *carry, *stacked]
-            results = self.read(body.jaxpr, inputs, [Known()] * len(body.consts), scope)
+            results = self.read(body.jaxpr, inputs, [Known() for _ in body.consts], scope)
             carry = results[: params["num_carry"]]
             turns.append(results[params["num_carry"] :])
         return [*carry, *(self._stack(column) for column in zip(*turns, strict=True))]

@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -20,9 +21,10 @@ from jax.ad_checkpoint import checkpoint_name
 
 from costs.errors import InputError
 from costs.workload import Workload
-from models.jaxpr import BOUNDARY, SCOPE, Activation, Hint, JaxprReader, Known, Scope
+from models.jaxpr import BOUNDARY, SCOPE, JaxprReader
 from models.jaxpr_layers import calc_shape
-from models.workload_builder import GraphBuilder, unique
+from models.jaxpr_values import Activation, Hint, Instruction, Known, Scope
+from models.workload_builder import GraphBuilder, Shape, unique
 
 Path = tuple[str | int, ...]
 
@@ -83,14 +85,63 @@ def workload_of(
         ) from error
     builder = GraphBuilder(bits=activation_bits, batch=batch)
     reader = JaxprReader(builder, title, weight_bits, psum_bits, pooling, elementwise)
-    source = Activation(builder.input(calc_shape(argument.shape, batch)))
-    variables = [Known(frozenset({index})) for index in range(len(paths))]
-    consts = [Known()] * len(closed.consts)
-    for result in reader.read(closed.jaxpr, [*variables, source], consts, Scope()):
+    return read_program(reader, closed, paths).workload
+
+
+@dataclass(frozen=True)
+class Program:
+    """A network's computation, replayable, and the workload that it is.
+
+    Attributes:
+        workload: Its layers and tensors.
+        layers: Names of the layers that instructions are part of, by their number.
+        instructions: The equations in order of execution.
+        constants: Arrays they use, by slot.
+        marks: Height, width and channels of every tensor that is marked as a boundary, by name.
+        inputs: Slots of the variables and of the input.
+        outputs: Slots, or literals.
+    """
+
+    workload: Workload
+    layers: list[str]
+    instructions: list[Instruction]
+    constants: dict[int, Any]
+    marks: dict[str, Shape]
+    inputs: list[int]
+    outputs: list[Any]
+
+
+def read_program(
+    reader: JaxprReader, closed: Any, paths: Sequence[Path], results: int | None = None
+) -> Program:
+    """Read a jaxpr whose inputs are a network's variables, at these paths, and one array.
+
+    Args:
+        reader: A fresh one.
+        closed: The jaxpr.
+        paths: Of the variables.
+        results: How many of the jaxpr's outputs the network hands on; None for all.
+    """
+    builder = reader.builder
+    *variables, source = closed.jaxpr.invars
+    shape = calc_shape(source.aval.shape, builder.batch)
+    inputs = [Known(frozenset({index}), reader.slot()) for index in range(len(variables))]
+    array = Activation(builder.input(shape), slot=reader.slot())
+    consts = [reader.constant(value) for value in closed.consts]
+    outputs = reader.read(closed.jaxpr, [*inputs, array], consts, Scope())
+    for result in outputs[:results]:
         if isinstance(result, Activation):
             builder.output(result.value)
-    sizes = [variable.aval.size for variable in closed.jaxpr.invars[: len(paths)]]
-    return builder.finish(title, _names(reader.hints, paths, sizes))
+    names = _names(reader.hints, paths, [variable.aval.size for variable in variables])
+    return Program(
+        workload=builder.finish(reader.network, names),
+        layers=names,
+        instructions=reader.program,
+        constants=reader.constants,
+        marks=reader.marks,
+        inputs=[item.slot for item in (*inputs, array)],
+        outputs=[item.slot for item in outputs],
+    )
 
 
 def mark_boundary(x: jax.Array, name: str) -> jax.Array:
@@ -111,8 +162,7 @@ def _traced(
     def apply(values: list, x: jax.Array) -> Any:
         copy = nnx.merge(graphdef, jax.tree_util.tree_unflatten(structure, values))
         copy.eval()
-        for path, module in nnx.iter_modules(copy):
-            _scope(module, ".".join(str(part) for part in path))
+        leave_scopes(copy)
         return call(copy, x)
 
     return jax.make_jaxpr(apply)([value for _, value in leaves], argument), paths
@@ -122,11 +172,12 @@ def _key(entry: Any) -> str | int:
     return entry.key
 
 
-def _scope(module: nnx.Module, path: str) -> None:
-    """Makes a module (of the copy that is traced) leave its path in the equations it writes."""
-    if path and callable(module):
-        object.__setattr__(module, "_scope_path", path)
-        object.__setattr__(module, "__class__", _scoped_class(type(module)))
+def leave_scopes(network: nnx.Module) -> None:
+    """Makes the modules of a copy that is traced leave their paths in the equations they write."""
+    for path, module in nnx.iter_modules(network):
+        if path and callable(module):
+            object.__setattr__(module, "_scope_path", ".".join(str(part) for part in path))
+            object.__setattr__(module, "__class__", _scoped_class(type(module)))
 
 
 @functools.cache

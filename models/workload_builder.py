@@ -125,12 +125,25 @@ class GraphBuilder:
         return (Part(part.record, (first + start, first + stop)),)
 
     def resized(self, value: Value, height: int, width: int) -> Value:
-        """The same tensors at another height and width (pooling fused into their producers)."""
+        """The tensors at another height and width (pooling fused into their producers).
+
+        What is handed on is then no longer the tensor that was marked as a boundary.
+        """
         return self._derived(value, size=(height, width))
 
     def marked(self, value: Value, boundary: str) -> Value:
         """The same tensors, crossing the named boundary from here on."""
         return self._derived(value, boundary=boundary)
+
+    @property
+    def count(self) -> int:
+        """Tensors so far, those included that nobody may come to read."""
+        return len(self._records)
+
+    def producer(self, value: Value) -> int | None:
+        """Number of the layer that hands on all of a value; None where there are several."""
+        producers = {self._records[part.record].producer for part in value}
+        return producers.pop() if len(producers) == 1 else None
 
     def output(self, value: Value) -> None:
         """Declares that a value leaves the network."""
@@ -194,7 +207,8 @@ class GraphBuilder:
             height, width = size or record.shape[:2]
             first, last = part.channels or (0, record.shape[2])
             shape = (height, width, last - first)
-            parts += self._new(record.producer, shape, (part,), boundary or record.boundary)
+            kept = None if size else record.boundary
+            parts += self._new(record.producer, shape, (part,), boundary or kept)
         return tuple(parts)
 
     def _live_uses(self) -> tuple[dict[int, list[_Use]], set[int]]:

@@ -214,7 +214,7 @@ def test_pooling_can_be_fused_and_additions_can_be_layers():
     fused = _residual(pooling="fused")
     assert [layer.name for layer in fused.layers] == ["stem", "convs.0", "convs.1", "head"]
     assert fused.tensors[3].shape == (1, 1, 4)
-    assert fused.tensors[3].boundary == "block.out"
+    assert fused.tensors[3].boundary is None  # what was marked is no longer what is handed on
     priced = _residual(elementwise="layers")
     add = priced.layers[priced.index("add1")]
     assert (add.kind, add.K, add.C, add.P, add.Q) == ("elementwise", 4, 8, 8, 8)
