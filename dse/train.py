@@ -207,11 +207,10 @@ class TrainPhase:
         flat = {f"params/{name}": np.asarray(value) for name, value in params.items()}
         flat |= {f"stats/{name}": np.asarray(value) for name, value in stats.items()}
         write_atomically(self.run_dir / WEIGHTS_FILE, save_tensors(flat))
-        rows: list[dict[str, Any]] = [
-            dict(zip(COLUMNS, row, strict=True)) for row in state["curve"]
-        ]
+        curve = state["curve"]
+        rows: list[dict[str, Any]] = [dict(zip(COLUMNS, row, strict=True)) for row in curve]
         write_atomically(self.run_dir / EPOCHS_FILE, _as_csv(rows).encode())
-        return {"params": params, "stats": state["stats"], "curve": state["curve"]}
+        return {"params": params, "stats": state["stats"], "curve": curve}
 
 
 class TestPhase:

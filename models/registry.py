@@ -51,6 +51,7 @@ _IMAGENET: tuple[int, int, int] = (224, 224, 3)
 _RESNETS = {
     "digits_resnet": 74_810,
     "cifar_resnet8": 75_290,
+    "cifar_resnet8_wide": 292_954,
     "cifar_resnet14": 172_506,
     "cifar_resnet20": 269_722,
     "cifar_resnet32": 464_154,
@@ -73,6 +74,8 @@ def _resnet(name: str, parameters: int) -> NetworkEntry:
         shape, classes, kind = _IMAGENET, 1000, "ImageNet stem (He et al. 2016)"
     if name == "digits_resnet":
         shape, kind = (8, 8, 1), "four blocks for 8x8 pictures"
+    if name == "cifar_resnet8_wide":
+        kind = "ResNet-8 with twice the channels at half the resolution"
     return NetworkEntry(
         "models.resnet:resnet",
         f"residual network, {kind}",

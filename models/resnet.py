@@ -77,6 +77,10 @@ def _imagenet(spec: ResNetSpec) -> ResNetSpec:
 
 SPECS: dict[str, ResNetSpec] = {
     "digits_resnet": ResNetSpec((Stage(1, 16), Stage(2, 32, 2), Stage(1, 48, 2))),
+    # as many MACs as ResNet-8 and four times its weights: every stage at half the resolution
+    "cifar_resnet8_wide": ResNetSpec(
+        (Stage(1, 32, 2), Stage(1, 64, 2), Stage(1, 128, 2)), shortcut="parameter_free"
+    ),
     **{f"cifar_resnet{depth}": _cifar(depth) for depth in (8, 14, 20, 32, 44, 56, 110)},
     "resnet18": _wide((2, 2, 2, 2), "basic"),
     "resnet34": _wide((3, 4, 6, 3), "basic"),

@@ -156,11 +156,15 @@ DEEP = (3, 4, 6, 3)
 DIGITS_RESNET = _conv(8, 3, 1, 16) + 2 * _conv(8, 3, 16, 16) + 48 * 10
 DIGITS_RESNET += _conv(4, 1, 16, 32) + _conv(4, 3, 16, 32) + 3 * _conv(4, 3, 32, 32)
 DIGITS_RESNET += _conv(2, 1, 32, 48) + _conv(2, 3, 32, 48) + _conv(2, 3, 48, 48)
+CIFAR_RESNET8_WIDE = _conv(32, 3, 3, 16) + _conv(16, 3, 16, 32) + _conv(16, 3, 32, 32)
+CIFAR_RESNET8_WIDE += _conv(8, 3, 32, 64) + _conv(8, 3, 64, 64) + 128 * 10
+CIFAR_RESNET8_WIDE += _conv(4, 3, 64, 128) + _conv(4, 3, 128, 128)
 
 MACS = {
     "mlp": 784 * 300 + 300 * 100 + 100 * 10,
     "small_cnn": 28**2 * 9 * 32 + 14**2 * 9 * 32 * 64 + 3136 * 256 + 2560,
     "digits_resnet": DIGITS_RESNET,
+    "cifar_resnet8_wide": CIFAR_RESNET8_WIDE,
     **{f"cifar_resnet{d}": _cifar_resnet(d) for d in (8, 14, 20, 32, 44, 56, 110)},
     "resnet18": _resnet(32, _conv(32, 3, 3, 64), 10),
     "resnet34": _resnet(32, _conv(32, 3, 3, 64), 10, DEEP),
