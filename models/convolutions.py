@@ -24,10 +24,10 @@ def replace_convolutions(
     for path, parent in list(nnx.iter_modules(network)):
         if isinstance(parent, Bottleneck):
             continue
-        entries = (
+        here = (
             list(enumerate(parent)) if isinstance(parent, nnx.List) else list(vars(parent).items())
         )
-        for name, child in entries:
+        for name, child in here:
             if not isinstance(child, nnx.Conv):
                 continue
             if id(child) not in made:
@@ -35,8 +35,8 @@ def replace_convolutions(
             new = made[id(child)]
             if new is None:
                 continue
-            if isinstance(parent, nnx.List):
-                parent[name] = new
+            if isinstance(name, int):
+                parent[name] = new  # pyright: ignore[reportIndexIssue] - an index of a list
             else:
                 setattr(parent, name, new)
 

@@ -79,17 +79,18 @@ def generate(
         masks: Open bases; a closed one contributes nothing.
     """
     bases = factors.bases
-    inside = calc_dorefa(arrays["basis"], bases.bits_b)
+    kernels, rows, _ = factors.basis
+    intra = jnp.ones(rows) if masks[0] is None else masks[0]
+    cross = jnp.ones(kernels) if masks[1] is None else masks[1]
+    stored = cross[:, None, None] * intra[None, :, None]
+    inside = calc_dorefa(arrays["basis"], bases.bits_b, stored)
     if factors.coefficients:
-        coefficients = calc_dorefa(arrays["coefficients"], bases.bits_u)
-        if masks[0] is not None:
-            coefficients = coefficients * masks[0][None, None, :]
-        inside = jnp.einsum("nci,nit->nct", coefficients, inside)
+        stored = cross[:, None, None] * intra[None, None, :]
+        coefficients = calc_dorefa(arrays["coefficients"], bases.bits_u, stored)
+        inside = jnp.einsum("nci,nit->nct", coefficients * intra[None, None, :], inside)
     if factors.mixing:
-        mixing = calc_dorefa(arrays["mixing"], bases.bits_v)
-        if masks[1] is not None:
-            mixing = mixing * masks[1][None, :]
-        inside = jnp.einsum("on,nct->oct", mixing, inside)
+        mixing = calc_dorefa(arrays["mixing"], bases.bits_v, cross[None, :])
+        inside = jnp.einsum("on,nct->oct", mixing * cross[None, :], inside)
     if is_depthwise(factors):
         return jnp.transpose(inside, (2, 0, 1))
     return jnp.transpose(inside, (2, 1, 0))

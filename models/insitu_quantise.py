@@ -9,7 +9,7 @@ from costs.insitu import DENSE_BITS
 from models.relax import straight_through
 
 
-def calc_dorefa(x: jax.Array, bits: int) -> jax.Array:
+def calc_dorefa(x: jax.Array, bits: int, where: jax.Array | None = None) -> jax.Array:
     """Weights of so many bits (Zhou et al., 2016, made symmetric by Gu et al., 2021).
 
     With w = tanh(x) and m = max|w| the 2^bits levels lie evenly from -m to m, zero not among them;
@@ -18,13 +18,16 @@ def calc_dorefa(x: jax.Array, bits: int) -> jax.Array:
     Args:
         x: Trained values, any shape.
         bits: Width of a word [bit]; 32 leaves x as it is.
+        where: Which entries are stored at all, broadcastable to x; the others set no scale.
     """
     if bits >= DENSE_BITS:
         return x
+    stored = None if where is None else jnp.broadcast_to(where > 0, x.shape)
     if bits == 1:
-        return straight_through(jnp.where(x < 0, -1.0, 1.0) * jnp.mean(jnp.abs(x)), x)
+        scale = jnp.mean(jnp.abs(x), where=stored)
+        return straight_through(jnp.where(x < 0, -1.0, 1.0) * scale, x)
     w = jnp.tanh(x)
-    m = jax.lax.stop_gradient(jnp.max(jnp.abs(w)))
+    m = jax.lax.stop_gradient(jnp.max(jnp.abs(w), initial=0.0, where=stored))
     m = jnp.maximum(m, jnp.finfo(w.dtype).tiny)
     steps = 2.0**bits - 1.0
     hard = jnp.round((w / (2.0 * m) + 0.5) * steps) / steps * 2.0 * m - m
