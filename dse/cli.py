@@ -39,6 +39,26 @@ SetOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a program.")]
 
 
+def _use_data_dir(path: Path | None) -> Path | None:
+    """Tell whoever reads a data set, in this process and those it starts, where data sets lie."""
+    if path is not None:
+        from dse.data.store import use_data_dir
+
+        use_data_dir(path)
+    return path
+
+
+DataOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--data",
+        metavar="DIR",
+        callback=_use_data_dir,
+        help="Where data sets lie; default: NARROWS_DATA, else the user's cache folder.",
+    ),
+]
+
+
 @app.command()
 def run(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="An experiment's YAML file.")],
@@ -47,6 +67,7 @@ def run(
         typer.Option(help="The run directory to make; default: runs/NAME, numbered if taken."),
     ] = None,
     set_: SetOption = [],  # noqa: B006 - typer copies defaults
+    data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Optimize: make a run directory, work until it is done, print the front."""
@@ -59,6 +80,7 @@ def run(
 def resume(
     run: RunArgument,
     set_: SetOption = [],  # noqa: B006 - typer copies defaults
+    data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Continue a run that was stopped or killed, bit by bit as if it had not been."""
@@ -68,7 +90,10 @@ def resume(
 
 
 @app.command()
-def report(run: RunArgument) -> None:
+def report(
+    run: RunArgument,
+    data: DataOption = None,
+) -> None:
     """Draw the figures of a finished run and write its report.html."""
     from dse.commands.run import report_command
 
@@ -83,6 +108,7 @@ def export(
         typer.Option(metavar="RULE", help="A design's id, knee, or bounds: accuracy>=0.9,energy."),
     ],
     out: Annotated[Path, typer.Option(help="The directory to make.")],
+    data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Write one design for others: weights, ONNX, StableHLO, chip, predicted figures."""
@@ -105,6 +131,7 @@ def evaluate(
     ] = None,
     objective: Annotated[str, typer.Option(help="energy, latency or edp.")] = "energy",
     batch: Annotated[int, typer.Option(min=1, help="Inputs per execution.")] = 1,
+    inputs: Annotated[int, typer.Option(min=1, help="Inputs of a design in a row.")] = 1,
     bounds: Annotated[
         bool, typer.Option("--bounds", help="Bounds of the traffic instead.")
     ] = False,
@@ -114,6 +141,7 @@ def evaluate(
     ] = [],  # noqa: B006 - typer copies defaults
     word_bits: Annotated[int, typer.Option(min=1, help="Width of a word for --bounds.")] = 16,
     figure: Annotated[Path | None, typer.Option(help="Draw the energy by layer (PNG).")] = None,
+    data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """The exact cost of a network on a core, of a design on its chip, or of given mappings."""
@@ -126,7 +154,7 @@ def evaluate(
 
         raise typer.Exit(evaluate_export_command(Path(what), as_json=as_json))
     elif what is not None and hardware is None and case is None:
-        commands.evaluate_design_command(Path(what), figure=figure, as_json=as_json)
+        commands.evaluate_design_command(Path(what), inputs=inputs, figure=figure, as_json=as_json)
     elif what is None or hardware is None or case is not None:
         raise typer.BadParameter("give NETWORK CORE, a design.yaml, an export, or --case FILE")
     elif bounds:
@@ -145,8 +173,23 @@ def evaluate(
 
 
 @app.command()
+def cores(
+    source: Annotated[
+        Path, typer.Argument(metavar="CONFIG | DIR", help="A sweep's YAML file, or its results.")
+    ],
+    out: Annotated[Path | None, typer.Option(help="Where results go.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Choose the few core types that serve many networks, from a sweep over arrays and buffers."""
+    from dse.commands.cores import cores_command
+
+    cores_command(source, out, as_json=as_json)
+
+
+@app.command()
 def validate(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="YAML files.")],
+    data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Check experiments, chips and cores; says the first thing wrong with each."""

@@ -78,8 +78,12 @@ class Context:
         return edges[self.edge_index]
 
 
-def make_context(config: Experiment) -> Context:
+def make_context(config: Experiment, load: Callable[[str], DataSet] = load_data) -> Context:
     """Data, network, workload and chip of an experiment.
+
+    Args:
+        config: the experiment.
+        load: gives the data set of a name.
 
     Raises:
         InputError: naming the key that does not fit.
@@ -90,7 +94,7 @@ def make_context(config: Experiment) -> Context:
             key="chip",
             allowed="a chip's name or YAML file; only method: train does without",
         )
-    data = load_data(config.data.name)
+    data = load(config.data.name)
     net, workload = _network(config, data, config.network.bottlenecks)
     chip = load_chip(config.chip)
     if config.hardware.mode == "fixed":

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -82,13 +83,19 @@ class TrainContext:
         return make_evaluate(self.net)
 
 
-def make_train_context(config: Experiment) -> TrainContext:
+def make_train_context(
+    config: Experiment, load: Callable[[str], DataSet] = load_data
+) -> TrainContext:
     """Data and network of an experiment.
+
+    Args:
+        config: the experiment.
+        load: gives the data set of a name.
 
     Raises:
         InputError: naming the key that does not fit.
     """
-    data = load_data(config.data.name)
+    data = load(config.data.name)
     return TrainContext(config, data, plain_network(config, data))
 
 

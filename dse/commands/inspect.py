@@ -77,10 +77,12 @@ def _check(file: Path) -> tuple[str, str]:
         )
     if kinds[0] == "experiment":
         from dse.context import make_context
+        from dse.data import outline_data
+        from dse.train import make_train_context
 
         config = load_config(file)
         with naming(file):
-            make_context(config)
+            (make_train_context if config.method == "train" else make_context)(config, outline_data)
         return "experiment", config.name
     from costs.library import load_chip, load_core
 

@@ -14,9 +14,10 @@ from dse.data.mnist import FASHION_MNIST, MNIST
 from dse.data.npz import load_npz_folder
 from dse.data.store import data_dir
 
+PUBLISHED = (MNIST, FASHION_MNIST, CIFAR10, CIFAR100)
 LOADERS: dict[str, Callable[[], DataSet]] = {
     "digits": load_digits,
-    **{known.name: known.load for known in (MNIST, FASHION_MNIST, CIFAR10, CIFAR100)},
+    **{known.name: known.load for known in PUBLISHED},
 }
 """Shipped or published data sets."""
 
@@ -30,6 +31,16 @@ def load_data(name: str) -> DataSet:
         InputError: if there is no such data set, or its files are not what they should be.
     """
     return _load(name, data_dir())
+
+
+def outline_data(name: str) -> DataSet:
+    """A data set without pictures where its shapes are known without its files, else itself.
+
+    Raises:
+        InputError: as `load_data`.
+    """
+    published = {known.name: known for known in PUBLISHED}
+    return published[name].outline() if name in published else load_data(name)
 
 
 @lru_cache(maxsize=1)

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from costs.errors import InputError
-from dse.data.cifar_binary import read_records
+from dse.data.cifar_binary import CHANNELS, SIDE, read_records
 from dse.data.cifar_python import read_pickle
-from dse.data.dataset import DataSet, make_dataset
+from dse.data.dataset import DataSet, empty_dataset, make_dataset
 from dse.data.store import VARIABLE, Remote, check, data_dir, download, find
 
 BASE = "https://www.cs.toronto.edu/~kriz/"
@@ -113,6 +113,10 @@ class CifarSet:
                     allowed=count,
                 )
         return make_dataset(self.name, self.classes, train, test)
+
+    def outline(self) -> DataSet:
+        """Its shapes, without pictures."""
+        return empty_dataset(self.name, self.classes, (SIDE, SIDE, CHANNELS))
 
     def _read(self) -> tuple[Path, list[tuple]]:
         for layout in self.layouts:

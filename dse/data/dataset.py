@@ -103,6 +103,13 @@ class DataSet:
         return sha.hexdigest()
 
 
+def empty_dataset(name: str, classes: int, input_shape: tuple[int, int, int]) -> DataSet:
+    """A data set that has shapes and no pictures, for who needs no more."""
+    scaling = Scaling((0.5,) * input_shape[2], (0.5,) * input_shape[2])
+    none = Split(np.zeros((0, *input_shape), np.uint8), np.zeros(0, np.int32), scaling)
+    return DataSet(name, classes, none, none, none)
+
+
 def make_dataset(
     name: str,
     classes: int,

@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from costs.errors import InputError
-from dse.data.dataset import DataSet, make_dataset
+from dse.data.dataset import DataSet, empty_dataset, make_dataset
 from dse.data.idx import read_idx
 from dse.data.store import VARIABLE, Remote, check, data_dir, download, find
+
+SIDE, CLASSES = 28, 10
 
 
 @dataclass(frozen=True)
@@ -37,18 +39,22 @@ class IdxSet:
             self._part(part, count)
             for part, count in zip(("train", "t10k"), self.pictures, strict=True)
         )
-        return make_dataset(self.name, 10, train, test)
+        return make_dataset(self.name, CLASSES, train, test)
+
+    def outline(self) -> DataSet:
+        """Its shapes, without pictures."""
+        return empty_dataset(self.name, CLASSES, (SIDE, SIDE, 1))
 
     def _part(self, part: str, count: int) -> tuple[np.ndarray, np.ndarray]:
         file = self._file(f"{part}-images-idx3-ubyte")
         pictures = read_idx(file, 3)
         labels = read_idx(self._file(f"{part}-labels-idx1-ubyte"), 1)
-        if pictures.shape != (count, 28, 28):
+        if pictures.shape != (count, SIDE, SIDE):
             raise InputError(
                 "pictures of another shape",
                 file=file,
                 value=pictures.shape,
-                allowed=f"({count}, 28, 28)",
+                allowed=f"({count}, {SIDE}, {SIDE})",
             )
         return pictures[..., None], labels
 
