@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from costs.chip_moves import any_of, calc_moves
 from costs.chip_time import calc_times
 from costs.ordered import Array, ordered_sum
 from costs.problem import Problem
@@ -50,11 +51,17 @@ def calc_chip_cost(
         leading axes `slot_core`, `slot_active`, `slot_time_s`, `slot_start_s`, `slot_resident`,
         `slot_spilled`, `slot_energy_pj`, `slot_dram_bytes` [slots, designs], `slot_parts_pj` (a
         list: MAC, then each level) and `core_busy_s` [cores, designs],
-        `each_link_bytes` [links, designs], `crossing` [edges, designs].
+        `each_link_bytes` and `each_link_wait_s` [links, designs], `crossing` [edges, designs],
+        `arriving` [edges, designs] (the first edge that brings a tensor to a core),
+        `crossing_bytes` (for each tensor, what crosses if it does), and
+        `core_weight_bytes` [cores, designs] (of all weights, whether they stay or not),
+        `slot_live_bytes` [slots, designs] (activations that want a place in the global buffer),
+        `slot_compute_s` and `slot_memory_s` [slots, designs], `dram_moves` (a list of core
+        [designs] and bytes [designs]).
     """
     place = _place(problem, widths, assignment, knobs, xp)
     slots = _slot_costs(problem, widths, place, xp)
-    moves = _transfers(problem, assignment, place, slots, xp)
+    moves = calc_moves(problem, assignment, place, slots, xp)
     times = calc_times(problem, place, slots, moves, xp)
     energy = _energy(problem, place, slots, moves, times, xp)
     dram_bytes = ordered_sum(slots["dram_bytes"]) + moves["dram_bytes"]
@@ -83,21 +90,35 @@ def calc_chip_cost(
         "slot_dram_bytes": slots["dram_bytes"],
         "core_busy_s": times["core_busy_s"],
         "each_link_bytes": moves["each_link_bytes"],
+        "each_link_wait_s": times["each_link_wait_s"],
         "crossing": place["crosses"],
+        "arriving": xp.stack(place["first"]),
+        "crossing_bytes": place["crossing_bytes"],
+        "core_weight_bytes": slots["core_weight_bytes"],
+        "slot_live_bytes": slots["live_bytes"],
+        "slot_compute_s": slots["compute_s"],
+        "slot_memory_s": slots["memory_s"],
+        "dram_moves": moves["dram_moves"],
     }
+
+
+def calc_hardware(problem: Problem, knobs: Array, xp: Any) -> Array:
+    """[cores, designs] hardware point of every core, from knobs [types, 3, designs]."""
+    types = problem.chip.types
+    return xp.stack([
+        problem.hardware_offset[kind]
+        + sum(
+            knobs[kind, j] * int(np.prod(types[kind].shape[j + 1 :]))
+            for j in range(len(types[kind].shape))
+        )
+        for kind in problem.core_types
+    ])  # fmt: skip
 
 
 def _place(problem: Problem, widths: Array, assignment: Array, knobs: Array, xp: Any) -> dict:
     """Where every slot runs, which edges cross, which pairs are present."""
-    chip, tensors = problem.chip, problem.workload.tensors
-    hardware = xp.stack([
-        problem.hardware_offset[kind]
-        + sum(
-            knobs[kind, j] * int(np.prod(chip.types[kind].shape[j + 1 :]))
-            for j in range(len(chip.types[kind].shape))
-        )
-        for kind in problem.core_types
-    ])  # fmt: skip
+    tensors = problem.workload.tensors
+    hardware = calc_hardware(problem, knobs, xp)
     slot_core = xp.stack([assignment[slot.owner] for slot in problem.slots])
     nowhere = xp.zeros(assignment.shape[1:], bool)
     crosses, first = [], []
@@ -111,9 +132,9 @@ def _place(problem: Problem, widths: Array, assignment: Array, knobs: Array, xp:
             if problem.edges[e].tensor == edge.tensor
         ]
         crosses.append(cross)
-        first.append(cross & ~_any(earlier, nowhere))
+        first.append(cross & ~any_of(earlier, nowhere))
     leaves = [
-        _any([crosses[e] for e, edge in enumerate(problem.edges) if edge.tensor == t], nowhere)
+        any_of([crosses[e] for e, edge in enumerate(problem.edges) if edge.tensor == t], nowhere)
         for t in range(len(tensors))
     ]
     paired = [widths[i] < boundary.channels for i, boundary in enumerate(problem.boundaries)]
@@ -145,13 +166,6 @@ def _place(problem: Problem, widths: Array, assignment: Array, knobs: Array, xp:
     }
 
 
-def _any(flags: list[Array], nowhere: Array) -> Array:
-    found = nowhere
-    for flag in flags:
-        found = found | flag
-    return found
-
-
 def _slot_costs(problem: Problem, widths: Array, place: dict, xp: Any) -> dict:
     """Energy by part, cycles and DRAM bytes of each slot from the table, by its operands' homes."""
     active, slot_core = place["active"], place["slot_core"]
@@ -165,8 +179,9 @@ def _slot_costs(problem: Problem, widths: Array, place: dict, xp: Any) -> dict:
             per_width = problem.rows[slot.row].bytes("W")  # the row of width 1
             weights.append(per_width * width + 0.0 * active[0])
             rows.append(slot.row + width - 1)
-    resident = _resident(problem, xp.stack(weights), place, xp)
-    spilled = _spilled(problem, place, xp)
+    resident, core_weight_bytes = _resident(problem, xp.stack(weights), place, xp)
+    live_bytes = _live_bytes(problem, place, xp)
+    spilled = live_bytes > xp.take(problem.global_buffer_bytes, place["slot_hardware"])
     variant = xp.where(resident, 0, 2) + xp.where(spilled, 1, 0)
     points = len(problem.area_mm2)
     entry = (xp.stack(rows) * points + place["slot_hardware"]) * 4 + variant
@@ -181,13 +196,24 @@ def _slot_costs(problem: Problem, widths: Array, place: dict, xp: Any) -> dict:
         "spilled": spilled & active,
         "parts": parts,
         "energy_pj": ordered_sum(parts),
+        "compute_s": values[..., -4] * cycle_s,
+        "memory_s": xp.maximum(
+            values[..., -3] * cycle_s, values[..., -1] / problem.chip.dram_bandwidth_bytes_per_s
+        ),
         "time_s": values[..., -2] * cycle_s,
         "dram_bytes": values[..., -1],
+        "core_weight_bytes": core_weight_bytes,
+        "live_bytes": live_bytes,
     }
 
 
-def _resident(problem: Problem, weights: Array, place: dict, xp: Any) -> Array:
-    """[slots, designs] whether a slot's weights stay in its core's weight buffer."""
+def _resident(problem: Problem, weights: Array, place: dict, xp: Any) -> tuple[Array, Array]:
+    """Whether a slot's weights stay in its core's weight buffer, and what all of a core need.
+
+    Returns:
+        resident: [slots, designs].
+        total: [cores, designs] weights of all slots of a core [bytes].
+    """
     active, slot_core = place["active"], place["slot_core"]
     capacity = xp.take(problem.weight_buffer_bytes, place["hardware"])  # [cores, designs]
     here = [slot_core == k for k in range(len(problem.chip.cores))]
@@ -204,11 +230,11 @@ def _resident(problem: Problem, weights: Array, place: dict, xp: Any) -> Array:
         resident.append(stays)
         for k, mine in enumerate(here):
             used[k] = used[k] + xp.where(mine[s] & stays, wanted[s], 0.0)
-    return xp.stack(resident)
+    return xp.stack(resident), total
 
 
-def _spilled(problem: Problem, place: dict, xp: Any) -> Array:
-    """[slots, designs] whether the tensors live at a slot exceed its core's global buffer."""
+def _live_bytes(problem: Problem, place: dict, xp: Any) -> Array:
+    """[slots, designs] size of the tensors that are live on its core during a slot [bytes]."""
     active, slot_core = place["active"], place["slot_core"]
     order = {s.owner: i for i, s in enumerate(problem.slots) if s.kind == "layer"}
     number = np.arange(len(problem.slots))[:, None]
@@ -232,87 +258,7 @@ def _spilled(problem: Problem, place: dict, xp: Any) -> Array:
             sends = sends + bring
         live = live + xp.where(held, tensor.bytes, 0.0)
         live = live + xp.where(np.isin(number, sends), place["crossing_bytes"][t], 0.0)
-    capacity = xp.take(problem.global_buffer_bytes, place["slot_hardware"])
-    return live > capacity
-
-
-def _transfers(
-    problem: Problem, assignment: Array, place: dict, slots: dict, xp: Any
-) -> dict[str, Any]:
-    """Bytes between buffers, DRAM and links outside of what the mappings of the layers move."""
-    order = {s.owner: i for i, s in enumerate(problem.slots) if s.kind == "layer"}
-    route, _ = problem.chip.routes()
-    spilled, core, active = slots["spilled"], place["slot_core"], place["active"]
-    zero = 0.0 * slots["time_s"][0]
-    nowhere = xp.zeros(zero.shape, bool)
-    dram_read, dram_write, buffer_pj = zero, zero, zero
-    links = [zero for _ in problem.chip.links]
-    uses: list[list[Array]] = []
-    read_pj = xp.take(problem.buffer_read_pj, place["slot_hardware"])
-    write_pj = xp.take(problem.buffer_write_pj, place["slot_hardware"])
-    for t, tensor in enumerate(problem.workload.tensors):
-        mine = [(e, edge) for e, edge in enumerate(problem.edges) if edge.tensor == t]
-        touching = [order[edge.consumer] for _, edge in mine]
-        for i, s in enumerate(problem.slots):
-            if s.kind == "expand" and problem.edges[s.edge].tensor == t:
-                touching.append(i)
-            if s.kind == "reduce" and problem.boundaries[s.boundary].tensor == t:
-                touching.append(i)
-        made = order.get(tensor.producer, -1)
-        if made >= 0:
-            touching.append(made)
-
-        def in_dram(here: Array, touching: list[int] = touching) -> Array:
-            return _any([spilled[i] & (core[i] == here) for i in touching], nowhere)
-
-        size, crossing = tensor.bytes, place["crossing_bytes"][t]
-        if made >= 0:
-            away = in_dram(core[made])
-            dram_write = dram_write + xp.where(away & ~spilled[made], size, 0.0)
-            if not mine:  # the network's output
-                dram_write = dram_write + xp.where(~spilled[made] & ~away, size, 0.0)
-            buffer_pj = buffer_pj + xp.where(place["leaves"][t], crossing * read_pj[made], 0.0)
-        on_link = [nowhere for _ in links]
-        for i in touching:
-            if problem.slots[i].kind == "reduce":
-                fetch = in_dram(core[i]) & active[i] & ~spilled[i]
-                dram_read = dram_read + xp.where(fetch, size, 0.0)
-        for e, edge in mine:
-            user = order[edge.consumer]
-            away = in_dram(core[user]) if made >= 0 else ~nowhere
-            if edge.fused:
-                dram_read = dram_read + xp.where(away, size, 0.0)
-                buffer_pj = buffer_pj + xp.where(away, 0.0, size * read_pj[user])
-            else:
-                dram_read = dram_read + xp.where(away & ~spilled[user], size, 0.0)
-            if made < 0:
-                buffer_pj = buffer_pj + xp.where(spilled[user], 0.0, size * write_pj[user])
-                continue
-            first = place["first"][e]
-            arrives = xp.where(first, crossing * write_pj[user], 0.0)
-            buffer_pj = buffer_pj + arrives
-            stored = first & away
-            for i, s in enumerate(problem.slots):
-                if s.kind == "expand" and s.edge == e:  # a spilled expand writes it itself
-                    stored = stored & ~spilled[i]
-            dram_write = dram_write + xp.where(stored, size, 0.0)
-            path = xp.take(
-                route.reshape(len(problem.chip.cores) ** 2, len(links)),
-                assignment[tensor.producer] * route.shape[0] + assignment[edge.consumer],
-                axis=0,
-            )
-            for n in range(len(links)):
-                on_link[n] = on_link[n] | (place["crosses"][e] & (path[..., n] > 0))
-        for n in range(len(links)):
-            links[n] = links[n] + xp.where(on_link[n], crossing, 0.0)
-        uses.append(on_link)
-    return {
-        "dram_bytes": dram_read + dram_write,
-        "buffer_pj": buffer_pj,
-        # a chip of one core has no links
-        "each_link_bytes": xp.stack(links) if links else xp.zeros((0, *zero.shape)),
-        "uses": uses,
-    }
+    return live
 
 
 def _energy(

@@ -11,7 +11,13 @@ from costs.problem import Problem
 def calc_times(
     problem: Problem, place: dict, slots: dict, moves: dict, xp: Any
 ) -> dict[str, Array]:
-    """Steady-state interval, and the latency of one input followed event by event [s]."""
+    """Steady-state interval, and the latency of one input followed event by event [s].
+
+    Returns:
+        `interval_s`, `latency_s` [designs], `core_busy_s` [cores, designs], `slot_start_s` [slots,
+        designs] and `each_link_wait_s` [links, designs], how long the transfers of one input wait
+        in all because a link is busy with another.
+    """
     chip = problem.chip
     core, time_s = place["slot_core"], slots["time_s"]
     busy = [ordered_sum(xp.where(core == k, time_s, 0.0)) for k in range(len(chip.cores))]
@@ -28,6 +34,7 @@ def calc_times(
     zero = 0.0 * time_s[0]
     core_free = [zero for _ in chip.cores]
     link_free = [zero for _ in chip.links]
+    link_wait = [zero for _ in chip.links]
     order = {s.owner: i for i, s in enumerate(problem.slots) if s.kind == "layer"}
     sends = {s.owner: i for i, s in enumerate(problem.slots) if s.kind == "reduce"}
     finish: list[Array] = []
@@ -77,6 +84,8 @@ def calc_times(
                 over = done
                 for n, rate in enumerate(rates):
                     used = moves["uses"][t][n]
+                    wait = xp.maximum(link_free[n] - done, 0.0)
+                    link_wait[n] = link_wait[n] + xp.where(used, wait, 0.0)
                     free = xp.maximum(link_free[n], done) + place["crossing_bytes"][t] / rate
                     link_free[n] = xp.where(used, free, link_free[n])
                     over = xp.where(used, xp.maximum(over, free), over)
@@ -89,4 +98,5 @@ def calc_times(
         "latency_s": latency,
         "core_busy_s": xp.stack(busy),
         "slot_start_s": xp.stack(starts),
+        "each_link_wait_s": xp.stack(link_wait) if link_wait else xp.zeros((0, *zero.shape)),
     }

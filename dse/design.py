@@ -12,6 +12,7 @@ import numpy as np
 from costs import strict_yaml
 from costs.chip import Chip
 from costs.chip_cost import calc_chip_cost
+from costs.chip_report import as_rows, calc_core_load, calc_inputs, calc_link_load
 from costs.chip_tables import build_problem
 from costs.errors import InputError
 from costs.problem import Boundary, Problem
@@ -225,13 +226,19 @@ def cost_columns(costs: dict[str, Any], design: int) -> dict[str, float]:
     return row | {name: float(costs[name][design]) for name in parts}
 
 
-def evaluate_design(path: str | Path) -> dict[str, Any]:
+def evaluate_design(path: str | Path, inputs: int = 1) -> dict[str, Any]:
     """Cost of the design in a file, from that file alone.
+
+    Args:
+        path: the file.
+        inputs: how many inputs follow one another in `inputs`.
 
     Returns:
         `costs` (the columns of front.csv), `slots` (one row for each layer, reduce and expand:
         core, start and duration [s], energy by part [pJ], whether its weights stay and its
-        activations spill) and `links` (bytes on each link).
+        activations spill), `links` (bytes on each link), `cores` (type of each core), `per_core`
+        and `per_link` (rows of `costs.chip_report`; the DRAM is the last of the links), `inputs`
+        (latency and energy of so many).
     """
     placed = place(load_design(path), file=path)
     costs = placed.costs()
@@ -262,10 +269,19 @@ def evaluate_design(path: str | Path) -> dict[str, Any]:
         link.name: float(costs["each_link_bytes"][n, 0])
         for n, link in enumerate(problem.chip.links)
     }
+    arrays = placed.assignment[:, None], placed.knobs[:, :, None]
+    load, ways = (
+        calc_core_load(problem, costs, *arrays),
+        calc_link_load(problem, costs, arrays[0]),
+    )
+    several = calc_inputs(costs, inputs)
     return {
         "id": placed.design.id,
         "costs": cost_columns(costs, 0),
         "slots": slots,
         "links": links,
         "cores": {n: problem.chip.types[t].name for n, t in problem.chip.cores},
+        "per_core": as_rows(load, problem.chip.core_names, 0),
+        "per_link": as_rows(ways, (*links, "dram"), 0),
+        "inputs": {"count": inputs} | {name: float(v[0]) for name, v in several.items()},
     }

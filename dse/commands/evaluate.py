@@ -29,11 +29,11 @@ _SLOT = ("layer", "kind", "core", "time_s", "energy_pj", "dram_bytes", "weights_
 _MEGABYTE = 1e6  # as the table of Chen et al. (HPCA 2020) counts
 
 
-def evaluate_design_command(file: Path, *, figure: Path | None, as_json: bool) -> None:
+def evaluate_design_command(file: Path, *, inputs: int, figure: Path | None, as_json: bool) -> None:
     """The cost of the design in a file, from that file alone."""
     from dse.design import evaluate_design
 
-    found = evaluate_design(file)
+    found = evaluate_design(file, inputs)
     if figure is not None:
         from dse.breakdown import break_down
 
@@ -43,7 +43,12 @@ def evaluate_design_command(file: Path, *, figure: Path | None, as_json: bool) -
         return
     slots = [[slot[name] for name in _SLOT] for slot in found["slots"]]
     print_table(_SLOT, slots, title=f"design {found['id']}, per inference")
-    print_table(("link", "traffic_bytes"), list(found["links"].items()))
+    for what, rows in (("core", found["per_core"]), ("link", found["per_link"])):
+        names = [row["name"] for row in rows]
+        figures = [[key, *(row[key] for row in rows)] for key in rows[0] if key != "name"]
+        print_table((what, *names), figures, title=f"every {what}, per inference in steady state")
+    several = found["inputs"]
+    print_table(list(several), [list(several.values())], title="inputs one after another")
     # in full: these are the figures that front.csv has
     print_table(("cost", "value"), [(name, repr(value)) for name, value in found["costs"].items()])
 
