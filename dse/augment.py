@@ -64,8 +64,8 @@ def cut_out(key: Array, pictures: Array, side: int) -> Array:
     Its centre is any pixel, so that the square may reach over the border.
     """
     count, height, width, _ = pictures.shape
-    centres = jax.random.randint(key, (count, 2), 0, jnp.array([height, width]))
-    first = centres - side // 2
+    places = jax.random.uniform(key, (count, 2)) * jnp.array([[height, width]])
+    first = places.astype(jnp.int32) - side // 2
 
     def hit(axis: int, size: int) -> Array:
         place = jnp.arange(size)[None, :] - first[:, axis : axis + 1]

@@ -88,8 +88,10 @@ class BatchNorm(nnx.Module):
         """
         if mode == "batch":
             axes = tuple(range(x.ndim - 1))
-            mean = jnp.mean(x, axes)
-            var = jnp.maximum(jnp.mean(jnp.square(x), axes) - jnp.square(mean), 0.0)
+            # bfloat16 has too few digits for the difference of two means
+            wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+            mean = jnp.mean(wide, axes)
+            var = jnp.maximum(jnp.mean(jnp.square(wide), axes) - jnp.square(mean), 0.0)
             self.mean[...] = jax.lax.stop_gradient(mean)
             self.var[...] = jax.lax.stop_gradient(var)
         else:
@@ -99,7 +101,7 @@ class BatchNorm(nnx.Module):
             scale, bias = scale + change[0], bias + change[1]
         factor = scale * jax.lax.rsqrt(var + EPSILON)
         shape = (1,) * (x.ndim - 1) + (-1,)
-        return x * factor.reshape(shape) + (bias - mean * factor).reshape(shape)
+        return (x * factor.reshape(shape) + (bias - mean * factor).reshape(shape)).astype(x.dtype)
 
 
 def fold_affine(
