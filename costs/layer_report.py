@@ -7,12 +7,13 @@ to the core's outermost level. What a network costs on a chip is `costs.chip_cos
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from costs.conventions import TIMELOOP, Conventions
 from costs.core import Core
+from costs.insitu import Factors, best_generated_mapping
 from costs.layer import Layer
 from costs.mapper import BestMapping, Objective, best_mapping
 
@@ -89,6 +90,8 @@ def evaluate_network(
     core: Core,
     objective: Objective = "energy",
     conventions: Conventions = TIMELOOP,
+    *,
+    generated: Mapping[str, Factors] | None = None,
 ) -> list[LayerRow]:
     """The best mapping of each layer on the core; equal shapes are searched once.
 
@@ -97,6 +100,7 @@ def evaluate_network(
         core: the core.
         objective: what the mapping minimises.
         conventions: how accesses are counted.
+        generated: factors by name of the layers whose weights the core generates in situ.
 
     Raises:
         InputError: no mapping of a layer fits, saying which operand is too large at which level.
@@ -104,9 +108,14 @@ def evaluate_network(
     found: dict[tuple[Any, ...], BestMapping] = {}
     rows = []
     for layer in layers:
-        shape = _shape(layer)
+        factors = (generated or {}).get(layer.name)
+        shape = (*_shape(layer), factors)
         if shape not in found:
-            found[shape] = best_mapping(layer, core, objective, conventions)
+            found[shape] = (
+                best_mapping(layer, core, objective, conventions)
+                if factors is None
+                else best_generated_mapping(layer, factors, core, objective, conventions)
+            )
         rows.append(LayerRow(layer, found[shape]))
     return rows
 

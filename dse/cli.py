@@ -140,6 +140,10 @@ def evaluate(
         typer.Option(help="On-chip memory for --bounds [KiB]; repeatable; default: the core's."),
     ] = [],  # noqa: B006 - typer copies defaults
     word_bits: Annotated[int, typer.Option(min=1, help="Width of a word for --bounds.")] = 16,
+    insitu: Annotated[
+        str | None,
+        typer.Option(metavar="Bi-Bc-qb-qu-qv", help="Beside it, weights generated from bases."),
+    ] = None,
     figure: Annotated[Path | None, typer.Option(help="Draw the energy by layer (PNG).")] = None,
     data: DataOption = None,
     as_json: JsonOption = False,
@@ -165,6 +169,12 @@ def evaluate(
             onchip_kib=onchip_kib,
             word_bits=word_bits,
             as_json=as_json,
+        )
+    elif insitu is not None:
+        from dse.commands.insitu import evaluate_insitu_command
+
+        evaluate_insitu_command(
+            what, hardware, insitu, objective=objective, batch=batch, as_json=as_json
         )
     else:
         commands.evaluate_network_command(
@@ -203,7 +213,8 @@ def list_(
     what: Annotated[
         str | None,
         typer.Argument(
-            metavar="[WHAT]", help="networks, cores, chips, data, technologies or experiments."
+            metavar="[WHAT]",
+            help="networks, insitu, cores, chips, data, technologies or experiments.",
         ),
     ] = None,
     as_json: JsonOption = False,

@@ -6,10 +6,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from dse.comparison_report import write_comparison_report
 from dse.context import make_context
 from dse.experiment_spec import Experiment
 from dse.finetune import FinetunePhase
 from dse.front import FrontPhase
+from dse.insitu import DistillationPhase, ProjectionPhase, make_insitu_context
+from dse.insitu_compare import ComparePhase
 from dse.joint import JointPhase
 from dse.policy import PolicyPhase
 from dse.predictor import PredictorPhase
@@ -17,7 +20,10 @@ from dse.report import write_report
 from dse.rundir import RunDir
 from dse.runner import Phase
 from dse.selection import SelectionPhase
+from dse.skipping import SkippingPhase, make_skipping_context
+from dse.skipping_measure import MeasurePhase
 from dse.tables import TablesPhase
+from dse.teacher import TeacherPhase
 from dse.train import TestPhase, TrainPhase, make_train_context
 from dse.train_report import write_train_report
 from dse.weights import WeightsPhase
@@ -65,6 +71,23 @@ def phases(config: Experiment, rundir: RunDir) -> Sequence[Phase]:
             TrainPhase(plain, rundir.path),
             TestPhase(plain, rundir.path),
             ReportPhase(rundir, write_train_report),
+        ]
+    if config.method == "insitu":
+        insitu = make_insitu_context(config)
+        return [
+            TeacherPhase(config, insitu.data, insitu.dense, config.insitu.teacher_steps),
+            ProjectionPhase(insitu),
+            DistillationPhase(insitu),
+            ComparePhase(insitu, rundir.path),
+            ReportPhase(rundir, write_comparison_report),
+        ]
+    if config.method == "skipping":
+        skipping = make_skipping_context(config)
+        return [
+            TeacherPhase(config, skipping.data, skipping.dense, config.skipping.base_steps),
+            SkippingPhase(skipping),
+            MeasurePhase(skipping, rundir.path),
+            ReportPhase(rundir, write_comparison_report),
         ]
     context = make_context(config)
     if config.method == "joint":

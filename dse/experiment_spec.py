@@ -231,6 +231,67 @@ class Train(Section):
     """Training steps between two chances to stop or save; on an accelerator they are one call."""
 
 
+class InSitu(Section):
+    """`method: insitu`: kernels generated from bases, after a dense teacher; no chip."""
+
+    bases: Annotated[str, Field(pattern=r"^\d+-\d+-\d+-\d+-\d+$")] = "2-44-3-6-3"
+    """Bi-Bc-qb-qu-qv: bases inside and across kernels, bits of B, U and V."""
+    teacher_steps: Count = 1500
+    """Training steps of the dense teacher, under `training`."""
+    projection: Literal["l2", "svd"] = "l2"
+    """Truncated singular values alone, or then gradient steps on the squared distance."""
+    projection_steps: Count = 3000
+    """Steps of the L2 projection."""
+    projection_learning_rate: Positive = 2e-2
+    """Its peak learning rate."""
+    steps: Count = 3000
+    """Steps of the quantisation-aware distillation."""
+    learning_rate: Positive = 2e-3
+    """Its peak learning rate."""
+    weight_decay: Annotated[float, annotated_types.Interval(ge=0.0, le=10.0)] = 5e-4
+    """Its decoupled weight decay."""
+    soft_share: Fraction = 0.9
+    """Weight of the teacher's predictions in the loss; the labels have the rest."""
+    temperature: Positive = 3.0
+    """Temperature of the teacher's and the student's predictions."""
+    orthogonality: Annotated[float, annotated_types.Interval(ge=0.0, le=1e3)] = 0.05
+    """Weight of the orthogonality of the bases."""
+    memory_preference: Annotated[float, annotated_types.Interval(ge=0.0, le=1e3)] = 0.0
+    """Weight of the log of the stored bits; above 0 Bi and Bc are relaxed widths of each kernel."""
+    width_learning_rate: Positive = 3e-2
+    """Learning rate of these widths [bases]."""
+    freeze_widths: Fraction = 0.6
+    """Share of the steps after which they are rounded and held."""
+    core: str = "tpu_like"
+    """The core on which dense and generated weights are compared."""
+
+
+class Skipping(Section):
+    """`method: skipping`: channels and columns chosen per input by attention; no chip."""
+
+    blocks: list[str] = []
+    """Paths of modules whose convolutions skip, such as stage2.block0."""
+    keep: Annotated[list[Fraction], Field(min_length=2, max_length=2)] = [0.9, 0.9]
+    """Shares of the channels and of the columns that are kept, at first or throughout."""
+    learned: bool = True
+    """Whether the shares of each block are learned."""
+    base_steps: Count = 1500
+    """Training steps before anything is skipped, under `training`."""
+    steps: Count = 1500
+    """Training steps with skipping."""
+    learning_rate: Positive = 1e-3
+    """Their peak learning rate."""
+    preference: Annotated[float, annotated_types.Interval(ge=0.0, le=1e3)] = 0.3
+    """Weight of the log of the expected MACs beside the cross-entropy."""
+    share_learning_rate: Positive = 1e-2
+    """Learning rate of the shares."""
+    freeze_shares: Fraction = 0.7
+    """Share of the steps after which the shares are held."""
+    dropped: Annotated[list[Fraction], Field(min_length=2, max_length=2)] = [0.5, 1.0]
+    """Probability with which what attention leaves out is left out, at the first step and from the
+    time on at which the shares are held."""
+
+
 class Checkpoint(Section):
     """When the state is saved."""
 
@@ -251,14 +312,15 @@ class Experiment(Section):
     """What is expected to come out, in how long, on which device."""
     seed: Annotated[int, annotated_types.Interval(ge=0, le=2**31 - 1)] = 0
     """Everything random derives from it and the step index."""
-    method: Literal["surface", "joint", "train"] = "surface"
-    """All preferences in one run, one preference or budget, or plain training of the network."""
+    method: Literal["surface", "joint", "train", "insitu", "skipping"] = "surface"
+    """All preferences in one run; one preference or budget; plain training of the network; in situ
+    generation of its kernels; dynamic skipping."""
     data: Data = Data()
     """Which pictures."""
     network: Network
     """Which network."""
     chip: str | None = None
-    """A shipped chip by name, or the path of a YAML file; `method: train` needs none."""
+    """A shipped chip by name, or the path of a YAML file; only `surface` and `joint` need one."""
     hardware: Hardware = Hardware()
     """What of the chip may change."""
     mapping_objective: Literal["energy", "latency", "edp"] = "energy"
@@ -273,6 +335,10 @@ class Experiment(Section):
     """Options of `method: joint`."""
     train: Train = Train()
     """Options of `method: train`."""
+    insitu: InSitu = InSitu()
+    """Options of `method: insitu`."""
+    skipping: Skipping = Skipping()
+    """Options of `method: skipping`."""
     log_every: Count = 10
     """Steps between two lines of metrics.jsonl."""
     checkpoint: Checkpoint = Checkpoint()

@@ -19,7 +19,7 @@ from dse.report_tables import key_values, shown, table
 from dse.rundir import EPOCHS_FILE, REPORT_FILE, RESULT_FILE, TIMING_FILE, RunDir, write_atomically
 
 FIGURE = "training"
-_PAGE = """<!doctype html>
+PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy"
@@ -42,7 +42,7 @@ def read_result(run_dir: str | Path) -> dict[str, Any]:
     Raises:
         InputError: The run is not finished, or the file is damaged.
     """
-    rows = _read_csv(Path(run_dir) / RESULT_FILE)
+    rows = read_csv(Path(run_dir) / RESULT_FILE)
     speed = calc_speed(Path(run_dir), int(rows[0].get("batch", 0)))
     return rows[0] | ({} if speed is None else {"pictures_per_s": speed})
 
@@ -76,7 +76,7 @@ def write_train_report(run_dir: str | Path) -> list[Path]:
     """
     run = RunDir(Path(run_dir))
     run.require_run()
-    result, epochs = read_result(run.path), _read_csv(run.path / EPOCHS_FILE)
+    result, epochs = read_result(run.path), read_csv(run.path / EPOCHS_FILE)
     run.figures.mkdir(exist_ok=True)
     picture = run.figures / f"{FIGURE}.png"
     save(draw_learning(epochs, result), picture)
@@ -84,7 +84,7 @@ def write_train_report(run_dir: str | Path) -> list[Path]:
     title = f"{config['name']}: {result['network']} on {result['data']}"
     write_atomically(
         run.path / REPORT_FILE,
-        _PAGE.format(
+        PAGE.format(
             title=html.escape(title),
             lead=html.escape(str(config.get("question", ""))),
             body=_body(run, result, epochs, picture),
@@ -140,7 +140,8 @@ def _timing(run_dir: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
-def _read_csv(path: Path) -> list[dict[str, Any]]:
+def read_csv(path: Path) -> list[dict[str, Any]]:
+    """The rows of a table that a run has written, numbers as numbers; at least one."""
     try:
         with open(path, newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))

@@ -48,6 +48,10 @@ class Trainable:
         """Fresh (parameters, rest)."""
         return self._init(key)
 
+    def init_rest(self, key: jax.Array) -> list[jax.Array]:
+        """The fresh rest alone; no weights are drawn."""
+        return jax.jit(lambda key: self._leaves(self.make(nnx.Rngs(key)))[1])(key)
+
     @cached_property
     def _init(self) -> Callable[[jax.Array], tuple[Params, list[jax.Array]]]:
         return jax.jit(lambda key: self._leaves(self.make(nnx.Rngs(key))))

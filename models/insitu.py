@@ -9,6 +9,7 @@ not know. How its factors are trained: `models.insitu_projection`.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping
 
@@ -56,9 +57,11 @@ class InSituConv(nnx.Conv):
         terms = math.prod(shape[-1] for shape in factors.shapes[1:] if shape)
         fan_in = math.prod(conv.kernel_shape[:-1])
         scale = (2.0 / (fan_in * terms)) ** (0.5 / len(names))
-        for name, shape in zip(NAMES, factors.shapes, strict=True):
-            draw = None if shape is None else scale * jax.random.normal(rngs.params(), shape)
-            setattr(self, name, nnx.data(None) if draw is None else nnx.Param(draw))
+        # one draw for all: the generator is compiled once per shape
+        ends = list(itertools.accumulate(factors.words))
+        parts = jnp.split(scale * jax.random.normal(rngs.params(), (ends[-1],)), ends[:-1])
+        for name, shape, part in zip(NAMES, factors.shapes, parts, strict=True):
+            setattr(self, name, nnx.Param(part.reshape(shape)) if shape else nnx.data(None))
 
     @property
     def kernel(self) -> jax.Array:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -101,21 +104,36 @@ def is_depthwise(factors: Factors) -> bool:
     return factors.basis[0] == 1 and factors.mixing is None and factors.coefficients is not None
 
 
-def make_in_situ(network: nnx.Module, bases: Bases, *, rngs: nnx.Rngs) -> None:
+def make_in_situ(
+    network: nnx.Module,
+    bases: Bases,
+    *,
+    rngs: nnx.Rngs,
+    chosen: Mapping[str, Factors] | None = None,
+) -> None:
     """Exchange all convolutions of a network that the bases make smaller.
 
     Args:
         network: Is changed; with shapes in place of arrays it keeps to shapes.
         bases: Counts and bits.
         rngs: Random keys.
+        chosen: Factors by path, where they are not those that `bases` gives.
     """
 
     def make(path: str, conv: nnx.Conv) -> nnx.Module | None:
-        del path
-        factors = factors_of(conv, bases)
+        factors = (chosen or {}).get(path) or factors_of(conv, bases)
         return None if factors is None else InSituConv(conv, factors, rngs=rngs)
 
     replace_convolutions(network, make)
+
+
+def open_bases(network: nnx.Module, masks: Mapping[str, Masks]) -> None:
+    """Say which bases of which convolution are open in the calls that follow.
+
+    For a network that lives for one trace: what is said is not part of its state.
+    """
+    for path, module in list_in_situ(network):
+        object.__setattr__(module, "_open", masks[path])
 
 
 def factors_of(conv: nnx.Conv, bases: Bases) -> Factors | None:

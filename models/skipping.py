@@ -35,6 +35,7 @@ class Keep:
         channels: Share of the channels that is kept, f32[]; 1 for all.
         columns: Share of the columns, f32[].
         key: Random key; None for no targeted dropout and no random rounding.
+        held: Whether shares are rounded to the nearest number even where there is a key.
         dropped: Probability with which what attention leaves out is really left out [1].
         record: Receives the masks of each convolution by path, in the order of the calls.
     """
@@ -43,6 +44,7 @@ class Keep:
     columns: jax.Array | float
     key: jax.Array | None = None
     dropped: jax.Array | float = 1.0
+    held: jax.Array | bool = False
     record: dict[str, Masks] = field(default_factory=dict)
 
 
@@ -93,7 +95,7 @@ def calc_masks(x: jax.Array, keep: Keep, path: str = "") -> Masks:
         ((by_channel, keep.channels), (by_column, keep.columns))
     ):
         own = None if key is None else jax.random.fold_in(key, axis)
-        masks.append(_top(attention, share, own, keep.dropped))
+        masks.append(_top(attention, share, own, keep))
     return masks[0], masks[1].reshape(batch, height, width)
 
 
@@ -150,18 +152,20 @@ def _top(
     attention: jax.Array,
     share: jax.Array | float,
     key: jax.Array | None,
-    dropped: jax.Array | float,
+    keep: Keep,
 ) -> jax.Array:
     """The mask [batch, n] of the share of entries with the largest attention."""
     count = attention.shape[1]
     width = jnp.clip(jnp.asarray(share, jnp.float32) * count, 1.0, count)
-    rounding, dropout = (None, None) if key is None else jax.random.split(key)
     low = jnp.floor(width)
-    up = width - low >= 0.5 if rounding is None else jax.random.uniform(rounding) < width - low
+    up = width - low >= 0.5
+    rounding, dropout = (None, None) if key is None else jax.random.split(key)
+    if rounding is not None:
+        up = jnp.where(keep.held, up, jax.random.uniform(rounding) < width - low)
     rank = jnp.argsort(jnp.argsort(-attention, axis=1), axis=1).astype(jnp.float32)
     hard = (rank < low + up).astype(jnp.float32)
     if dropout is not None:
-        spared = jax.random.uniform(dropout, attention.shape) >= dropped
+        spared = jax.random.uniform(dropout, attention.shape) >= keep.dropped
         hard = jnp.maximum(hard, spared.astype(jnp.float32))
     soft = jnp.clip(width - rank, 0.0, 1.0)
     return jax.lax.stop_gradient(hard) + soft - jax.lax.stop_gradient(soft)

@@ -52,7 +52,7 @@ def list_command(what: str | None, *, as_json: bool) -> None:
             for kind, names in everything.items():
                 print_line(f"{kind}: {', '.join(names)}")
         return
-    rows = _choose(what, _CATALOGUE)()
+    rows = _choose(what, _CATALOGUE | _COMPUTED)()
     if as_json:
         print_json(rows)
         return
@@ -78,11 +78,18 @@ def _check(file: Path) -> tuple[str, str]:
     if kinds[0] == "experiment":
         from dse.context import make_context
         from dse.data import outline_data
+        from dse.insitu import make_insitu_context
+        from dse.skipping import make_skipping_context
         from dse.train import make_train_context
 
         config = load_config(file)
+        others = {
+            "train": make_train_context,
+            "insitu": make_insitu_context,
+            "skipping": make_skipping_context,
+        }
         with naming(file):
-            (make_train_context if config.method == "train" else make_context)(config, outline_data)
+            others.get(config.method, make_context)(config, outline_data)
         return "experiment", config.name
     from costs.library import load_chip, load_core
 
@@ -170,6 +177,12 @@ def _case_schema() -> dict[str, Any]:
     return case_schema()
 
 
+def _list_insitu() -> list[dict[str, Any]]:
+    from dse.commands.insitu import list_insitu
+
+    return list_insitu()
+
+
 _CATALOGUE: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "networks": _list_networks,
     "cores": _list_cores,
@@ -178,6 +191,8 @@ _CATALOGUE: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "technologies": _list_technologies,
     "experiments": _list_experiments,
 }
+_COMPUTED: dict[str, Callable[[], list[dict[str, Any]]]] = {"insitu": _list_insitu}
+"""Tables that take seconds: only when asked for by name."""
 _SCHEMAS: dict[str, Callable[[], dict[str, Any]]] = {
     "experiment": _experiment_schema,
     "chip": _chip_schema,

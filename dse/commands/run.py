@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from dse.runner import Phase
 
 RUNS = Path("runs")
+COMPARISONS = ("insitu", "skipping")
+"""Methods that compare a few networks instead of making a front."""
 COLUMNS = (
     "id",
     "validation_accuracy",
@@ -68,8 +70,11 @@ def resume_command(path: Path, overrides: Sequence[str], *, as_json: bool) -> No
 
 def report_command(path: Path) -> None:
     """Draw the report of a finished run again, from its files."""
-    if is_plain_training(path):
+    method = method_of(path)
+    if method == "train":
         from dse.train_report import write_train_report as write
+    elif method in COMPARISONS:
+        from dse.comparison_report import write_comparison_report as write
     else:
         from dse.report import write_report as write
     for file in write(path):
@@ -95,17 +100,21 @@ def make_phases(config: Experiment, rundir: RunDir) -> Sequence[Phase]:
     return phases(config, rundir)
 
 
-def is_plain_training(path: Path) -> bool:
-    """Whether a run is one of `method: train`, which has a result and no front."""
+def method_of(path: Path) -> str:
+    """The method of a run; only `surface` and `joint` have a front."""
     rundir = RunDir(path)
     rundir.require_run()
-    return session.load_config_of(rundir).method == "train"
+    return session.load_config_of(rundir).method
 
 
 def show_run(rundir: RunDir, *, as_json: bool) -> None:
     """The front of a finished run, as a table and where its files are, or as JSON."""
-    if is_plain_training(rundir.path):
+    method = method_of(rundir.path)
+    if method == "train":
         _show_result(rundir, as_json=as_json)
+        return
+    if method in COMPARISONS:
+        _show_comparison(rundir, as_json=as_json)
         return
     front = read_front(rundir.path / FRONT_FILE)
     if as_json:
@@ -129,6 +138,19 @@ def _show_result(rundir: RunDir, *, as_json: bool) -> None:
     print_table(columns, [[result[name] for name in columns]])
     names = ", ".join((RESULT_FILE, EPOCHS_FILE, WEIGHTS_FILE, REPORT_FILE))
     print_line(f"trained in {rundir.path}: {names}")
+
+
+def _show_comparison(rundir: RunDir, *, as_json: bool) -> None:
+    """The networks that a run has compared."""
+    from dse.comparison_report import read_rows, result_columns
+
+    rows = read_rows(rundir.path)
+    if as_json:
+        print_json({"run": str(rundir.path), "result": rows})
+        return
+    columns = result_columns(rows)
+    print_table(columns, [[row[name] for name in columns] for row in rows])
+    print_line(f"compared in {rundir.path}: {RESULT_FILE}, {REPORT_FILE}, figures")
 
 
 def print_front(front: Front) -> None:
