@@ -1,0 +1,353 @@
+"""Core types: sweep array shape and buffers over networks, then choose few cores that serve all.
+
+Every network runs alone on every core of the sweep, each layer by its best mapping with operands in
+DRAM, and pays the core's leakage for as long as it runs. The choice of k core types is exact: among
+all subsets of k cores the one whose geometric mean over networks, each on the best core of the
+subset, is least.
+"""
+
+from __future__ import annotations
+
+import csv
+import itertools
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import Field
+
+from costs import strict_yaml
+from costs.chip_cost import PJ
+from costs.errors import InputError
+from costs.hardware_spec import Name, Size, Spec, validate
+from costs.layer import Layer
+from costs.library import load_core
+from costs.tables import hardware_point, layer_table
+from costs.workload import Workload
+
+GOALS = ("energy_pj", "edp_pjs")
+MOST_SUBSETS = 20_000_000
+
+
+class TemplateSpec(Spec):
+    """Cores of one structure: every combination of the sizes is one core.
+
+    Attributes:
+        core: a shipped core, or a path.
+        sizes: values of each array axis [PEs] and of each memory level [bytes].
+    """
+
+    core: str
+    sizes: dict[Name, Annotated[list[Size], Field(min_length=1)]] = Field(min_length=1)
+
+
+class SweepSpec(Spec):
+    """A file for `dse cores`.
+
+    Attributes:
+        name: of the experiment.
+        question: what it is to answer.
+        expected: what is expected to come out.
+        networks: shipped networks.
+        templates: name of each family of cores.
+        mapping_objective: what the best mapping of a layer is best in.
+        types: numbers of core types to choose.
+    """
+
+    name: Name
+    question: str = ""
+    expected: str = ""
+    networks: list[str] = Field(min_length=1)
+    templates: dict[Name, TemplateSpec] = Field(min_length=1)
+    mapping_objective: Literal["energy", "latency", "edp"] = "edp"
+    types: list[Annotated[int, Field(ge=1, le=8)]] = Field(default=[1, 2, 3], min_length=1)
+
+
+@dataclass(frozen=True)
+class SweptCore:
+    """One core of the sweep: its template and the sizes it was given."""
+
+    template: str
+    sizes: tuple[tuple[str, int], ...]
+    area_mm2: float | None
+    leakage_w: float
+
+    @property
+    def label(self) -> str:
+        """Template and sizes as one word: array shape, then buffers in KiB."""
+        numbers = dict(self.sizes)
+        shape = "x".join(str(v) for k, v in self.sizes if not k.endswith("buffer"))
+        buffers = [f"{k[0]}{numbers[k] / 1024:g}K" for k in numbers if k.endswith("buffer")]
+        return " ".join(part for part in (self.template, shape, *buffers) if part)
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Costs of every network on every core.
+
+    Attributes:
+        networks: names.
+        cores: the cores.
+        energy_pj: [networks, cores] of one inference, leakage included [pJ].
+        latency_s: [networks, cores] [s].
+    """
+
+    networks: tuple[str, ...]
+    cores: tuple[SweptCore, ...]
+    energy_pj: np.ndarray
+    latency_s: np.ndarray
+
+    def values(self, goal: str) -> np.ndarray:
+        """[networks, cores] energy [pJ] or energy-delay product [pJ s]."""
+        return self.energy_pj if goal == "energy_pj" else self.energy_pj * self.latency_s
+
+
+def load_sweep(path: Path) -> SweepSpec:
+    """Read a file for `dse cores`.
+
+    Raises:
+        InputError: naming file, key, value and what is allowed.
+    """
+    return validate(SweepSpec, strict_yaml.load(path), path)
+
+
+def run_sweep(
+    spec: SweepSpec,
+    workload_of: Callable[[str], Workload],
+    say: Callable[[str], None],
+    cache_dir: Path | None = None,
+) -> Sweep:
+    """Every network on every core.
+
+    Args:
+        spec: the sweep.
+        workload_of: a network's layers by its name.
+        say: told what is being done, a line at a time.
+        cache_dir: where tables are kept; None computes anew.
+
+    Raises:
+        InputError: a network, core or size is unknown, or a layer fits none of the cores.
+    """
+    layers = {name: workload_of(name).layers for name in spec.networks}
+    cores, columns = [], []
+    for name, template in spec.templates.items():
+        core = load_core(template.core)
+        points = [
+            tuple(zip(template.sizes, values, strict=True))
+            for values in itertools.product(*template.sizes.values())
+        ]
+        here = [hardware_point(core, dict(point)) for point in points]
+        swept = [
+            SweptCore(name, point, k.area_mm2, k.total_leakage_w)
+            for point, k in zip(points, here, strict=True)
+        ]
+        known: dict[tuple[object, ...], np.ndarray] = {}
+        for network, parts in layers.items():
+            for layer in parts:
+                if _shape(layer) in known:
+                    continue
+                table = layer_table(
+                    layer,
+                    core,
+                    hardware=dict(template.sizes),
+                    objective=spec.mapping_objective,
+                    cache_dir=cache_dir,
+                )
+                known[_shape(layer)] = np.stack(
+                    [table.total_energy_pj.ravel(), table.cycles.ravel()]
+                )
+            say(f"{name}: {network}, {len(known)} shapes of layers so far")
+        totals = np.stack(
+            [np.sum([known[_shape(layer)] for layer in parts], axis=0) for parts in layers.values()]
+        )  # [networks, 2, cores]
+        latency_s = totals[:, 1] / core.clock_hz
+        leakage_pj = np.array([k.leakage_w for k in swept]) * latency_s / PJ
+        cores += swept
+        columns.append((totals[:, 0] + leakage_pj, latency_s))
+    energy, latency = (np.concatenate(part, axis=1) for part in zip(*columns, strict=True))
+    energy, latency = np.nan_to_num(energy, nan=np.inf), np.nan_to_num(latency, nan=np.inf)
+    for network, row in zip(layers, energy, strict=True):
+        if not np.isfinite(row).any():
+            raise InputError("fits none of the cores", key="networks", value=network)
+    return Sweep(tuple(layers), tuple(cores), energy, latency)
+
+
+def choose_types(values: np.ndarray, count: int) -> tuple[int, ...]:
+    """The `count` cores whose best, network by network, has the least geometric mean.
+
+    Cores that another core undercuts or equals on every network are left out first, which loses
+    nothing; of the others all subsets are compared.
+
+    Args:
+        values: [networks, cores] what is to be small, above 0; infinite where a network does not
+            run.
+        count: number of core types.
+
+    Raises:
+        InputError: more types than cores, or too many subsets to compare.
+    """
+    if count > values.shape[1]:
+        raise InputError(key="types", value=count, allowed=f"at most the {values.shape[1]} cores")
+    scores = np.log(values)
+    order = np.argsort(scores.sum(axis=0), kind="stable")
+    kept: list[int] = []
+    for core in order:
+        if not any((scores[:, k] <= scores[:, core]).all() for k in kept):
+            kept.append(int(core))
+    if len(kept) < count:
+        kept += [int(core) for core in order if core not in kept][: count - len(kept)]
+    total = np.prod([len(kept) - i for i in range(count)]) / np.prod(range(1, count + 1))
+    if total > MOST_SUBSETS:
+        raise InputError(
+            f"{total:.3g} subsets of {len(kept)} cores are too many to compare",
+            key="types",
+            value=count,
+            allowed="fewer types or fewer sizes",
+        )
+    best, found = np.inf, ()
+    subsets = itertools.combinations(kept, count)
+    while chunk := list(itertools.islice(subsets, 100_000)):
+        value = scores[:, np.array(chunk)].min(axis=-1).sum(axis=0)
+        if value.min() < best:
+            best, found = value.min(), chunk[int(value.argmin())]
+    return tuple(sorted(found))
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One row of choices.csv: a network on the core types chosen for a goal.
+
+    Attributes:
+        goal: `energy_pj` or `edp_pjs`.
+        types: number of core types.
+        network: its name.
+        core: the core of the choice on which it runs.
+        value: what it costs there.
+        single: what it costs on the best single core.
+        best: what it costs on the best core of the sweep for it alone.
+        best_core: that core.
+    """
+
+    goal: str
+    types: int
+    network: str
+    core: str
+    value: float
+    single: float
+    best: float
+    best_core: str
+
+    @property
+    def saved(self) -> float:
+        """Part of the cost that is saved against the best single core [1]; may be negative."""
+        return 1.0 - self.value / self.single
+
+
+def list_choices(sweep: Sweep, counts: Iterable[int]) -> list[Choice]:
+    """Every network on the best one, two, three.. core types, for both goals."""
+    rows = []
+    for goal in GOALS:
+        values = sweep.values(goal)
+        (single,) = choose_types(values, 1)
+        for count in counts:
+            chosen = list(choose_types(values, count))
+            for n, network in enumerate(sweep.networks):
+                core = chosen[int(np.argmin(values[n, chosen]))]
+                best = int(np.argmin(values[n]))
+                rows.append(
+                    Choice(
+                        goal,
+                        count,
+                        network,
+                        sweep.cores[core].label,
+                        float(values[n, core]),
+                        float(values[n, single]),
+                        float(values[n, best]),
+                        sweep.cores[best].label,
+                    )
+                )
+    return rows
+
+
+def write_sweep(path: Path, sweep: Sweep) -> None:
+    """One row for every network on every core."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(
+            ("network", "core", "area_mm2", "leakage_w", "energy_pj", "latency_s", "edp_pjs")
+        )
+        for (n, network), (c, core) in itertools.product(
+            enumerate(sweep.networks), enumerate(sweep.cores)
+        ):
+            energy, latency = float(sweep.energy_pj[n, c]), float(sweep.latency_s[n, c])
+            writer.writerow(
+                (
+                    network,
+                    core.label,
+                    core.area_mm2,
+                    core.leakage_w,
+                    energy,
+                    latency,
+                    energy * latency,
+                )
+            )
+
+
+def write_choices(path: Path, rows: Iterable[Choice]) -> None:
+    """The rows of `list_choices` as CSV."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow((*Choice.__dataclass_fields__, "saved"))
+        for row in rows:
+            writer.writerow((*vars(row).values(), row.saved))
+
+
+def read_choices(path: Path) -> list[Choice]:
+    """The rows of a choices.csv.
+
+    Raises:
+        InputError: the file is missing or is none.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        return [
+            Choice(
+                r["goal"], int(r["types"]), r["network"], r["core"], float(r["value"]),
+                float(r["single"]), float(r["best"]), r["best_core"],
+            )
+            for r in rows
+        ]  # fmt: skip
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror}", file=path) from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError("is no table of choices", file=path) from error
+
+
+def summarise(rows: Iterable[Choice]) -> list[dict[str, float | str]]:
+    """For each goal and number of types: largest and mean saving, and the distance to the best.
+
+    `mean_saved` follows from the geometric mean, which the choice minimises.
+    """
+    groups: dict[tuple[str, int], list[Choice]] = {}
+    for row in rows:
+        groups.setdefault((row.goal, row.types), []).append(row)
+    return [
+        {
+            "goal": goal,
+            "types": types,
+            "cores": "; ".join(dict.fromkeys(row.core for row in part)),
+            "largest_saved": max(row.saved for row in part),
+            "mean_saved": 1.0 - float(np.exp(np.mean([np.log(r.value / r.single) for r in part]))),
+            "above_own_best": float(np.exp(np.mean([np.log(r.value / r.best) for r in part])))
+            - 1.0,
+        }
+        for (goal, types), part in groups.items()
+    ]
+
+
+def _shape(layer: Layer) -> tuple[object, ...]:
+    """All of a layer but its name."""
+    return tuple(value for key, value in sorted(vars(layer).items()) if key != "name")
