@@ -19,7 +19,7 @@ import time
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import Bounds, LinearConstraint, milp
+from scipy.optimize import Bounds, LinearConstraint, OptimizeResult, milp
 from scipy.sparse import coo_array
 
 from costs.assignment_instance import AssignmentInstance, CoreCosts
@@ -83,6 +83,7 @@ def solve_milp(
     homes: tuple[CoreCosts, ...] | None = None,
     excluded: tuple[np.ndarray, ...] = (),
     time_limit_s: float = 60.0,
+    gap: float = PROVED,
 ) -> Solution:
     """The assignment of least objective, with its bound.
 
@@ -95,6 +96,7 @@ def solve_milp(
             for each layer, in place of `instance.layers`; then the value is that of the program.
         excluded: assignments [layers] that are not wanted.
         time_limit_s: when to stop [s].
+        gap: relative distance of value and bound at which to stop.
 
     Raises:
         InputError: if no assignment fits the memories.
@@ -106,7 +108,7 @@ def solve_milp(
         program.cut_off(float(calc_weighted(instance, known[:, None], weights)[0]))
     for assignment in excluded:
         program.exclude(assignment)
-    found = program.solve(time_limit_s - (time.perf_counter() - start))
+    found = program.solve(time_limit_s - (time.perf_counter() - start), gap)
     candidates = [] if known is None else [known]
     if found.x is not None:
         candidates.append(program.assignment(found.x))
@@ -124,7 +126,12 @@ def solve_milp(
     if homes is not None and found.x is not None:
         values[-1] = found.fun * program.scale
     best = int(np.argmin(values))
-    bound = values[best] if found.status == 2 else (found.mip_dual_bound or 0.0) * program.scale
+    if found.status == 2:  # nothing else is at least as good as what is known
+        bound = values[best]
+    elif found.mip_dual_bound is None:  # out of time before any assignment was found
+        bound = program.solve(time_limit_s, gap, relaxed=True).fun * program.scale
+    else:
+        bound = found.mip_dual_bound * program.scale
     seconds = time.perf_counter() - start
     return Solution(options[:, best], float(values[best]), min(bound, float(values[best])), seconds)
 
@@ -320,7 +327,8 @@ class _Program:
         taken = self.x[np.arange(len(assignment)), assignment]
         self.rows.append((dict.fromkeys(taken, 1.0), 0.0, len(assignment) - 1.0))
 
-    def solve(self, time_limit_s: float):
+    def solve(self, time_limit_s: float, gap: float, *, relaxed: bool = False) -> OptimizeResult:
+        """What HiGHS finds; relaxed to the linear program if asked."""
         count = len(self.upper)
         entries = [
             (row, v, c) for row, (terms, _, _) in enumerate(self.rows) for v, c in terms.items()
@@ -333,10 +341,10 @@ class _Program:
             cost[variable] = value / self.scale
         return milp(
             cost,
-            integrality=np.array(self.integral),
+            integrality=np.array(self.integral) * (not relaxed),
             bounds=Bounds(self.lower, self.upper),  # pyright: ignore[reportArgumentType]
             constraints=LinearConstraint(matrix, low, high),
-            options={"time_limit": max(time_limit_s, 0.1), "mip_rel_gap": PROVED},
+            options={"time_limit": max(time_limit_s, 0.1), "mip_rel_gap": gap},
         )
 
     def assignment(self, solution: np.ndarray) -> np.ndarray:

@@ -3,7 +3,7 @@
 Layers have MACs spread over an order of magnitude, cores have speeds spread over a factor of four
 and each favours some layers over others; a layer hands its map to the next and one in four also
 to a later one (a residual connection). Links are a bus, a port out of and into each core, or a
-ring, so fast that the cuts of an evenly split network take from a third to one and a half times a
+ring, so fast that the cuts of an evenly split network take from a quarter to all of the time of a
 stage: both cores and links can be the bottleneck.
 """
 
@@ -51,7 +51,7 @@ def random_instance(
     route = make_route(topology, cores)
     stage_s = np.median(time_s.sum(axis=0)) / cores
     crossing = cores if topology == "bus" else 2.0  # cuts that share a link
-    bandwidth = crossing * sizes.mean() / stage_s * np.exp(rng.uniform(np.log(0.7), np.log(3.0)))
+    bandwidth = crossing * sizes.mean() / stage_s * np.exp(rng.uniform(np.log(1.0), np.log(4.0)))
     tensors = layers - 1
     return AssignmentInstance(
         name=f"random-{seed}-{layers}x{cores}-{topology}",
