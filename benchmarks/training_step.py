@@ -1,17 +1,22 @@
-"""The weight-training step of a run against the same network's plain step, side by side.
+"""The training step of a run against the same network's plain step, side by side.
 
-    python benchmarks/training_step.py [EXPERIMENT.yaml]
+    python benchmarks/training_step.py [EXPERIMENT.yaml [KEY=VALUE ...]]
 
-Plain: the network of one design whose pairs are all present at their largest width, without masks,
-gates and modulation, trained by a jitted AdamW step written out here. Both steps see the same
-batches; they alternate in one process, and the ratio is that of the medians.
+Plain, for `method: surface`: the network of one design whose pairs are all present at their
+largest width, without masks, gates and modulation. For `method: train`: the same network, with
+scaling, flip, crop and cutout written out here. Either is trained by a jitted step and a loop that
+know nothing of runs. Both see batches of the same size; they alternate in one process, and the
+ratio is that of the medians. Validation at the end of an epoch is not timed.
 """
 
 from __future__ import annotations
 
 import sys
+import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -22,6 +27,7 @@ import optax
 from dse.augment import shift_pictures
 from dse.config import load_config
 from dse.context import Context, make_context
+from dse.train import TrainContext, TrainPhase, make_train_context
 from dse.training import batch_indices, cross_entropy
 from dse.weights import WeightsPhase
 from models.slim import slim
@@ -63,15 +69,83 @@ def plain_step(context: Context) -> tuple[Callable[[Any, int], Any], Any]:
     return run, (jax.tree.map(jnp.copy, params), jax.tree.leaves(optimizer.init(params)))
 
 
+def plain_training(context: TrainContext) -> tuple[Callable[[Any, int], Any], Any]:
+    """A hand-written training loop of the same network, augmentation included."""
+    net, train, settings = context.net, context.data.train, context.config.training
+    params, stats = net.init(jax.random.key(0))
+    optimizer = optax.chain(
+        optax.add_decayed_weights(settings.weight_decay),
+        optax.sgd(settings.learning_rate, momentum=0.9, nesterov=True),
+    )
+    batch, shift, side = settings.batch, settings.shift, settings.cutout
+    scaling = context.data.scaling
+    mean, std = (0.0, 1.0) if scaling is None else (scaling.mean, scaling.std)
+    mean, std = (np.array([[[x]]], np.float32) for x in (mean, std))
+    size = train.pictures.shape[1:]
+
+    def augment(key: Any, x: Any) -> Any:
+        flip_key, crop_key, cut_key = jax.random.split(key, 3)
+        if scaling is not None:
+            x = (x / np.float32(255) - mean) / std
+        if settings.flip:
+            x = jnp.where(jax.random.bernoulli(flip_key, 0.5, (batch, 1, 1, 1)), x[:, :, ::-1], x)
+        if shift:
+            x = jnp.pad(x, ((0, 0), (shift, shift), (shift, shift), (0, 0)))
+            at = jax.random.randint(crop_key, (batch, 2), 0, 2 * shift + 1)
+            x = jax.vmap(lambda p, o: jax.lax.dynamic_slice(p, (o[0], o[1], 0), size))(x, at)
+        if side:
+            row = jax.random.randint(cut_key, (batch, 1, 1), 0, size[0]) - side // 2
+            column = jax.random.randint(cut_key, (batch, 1, 1), 0, size[1]) - side // 2
+            i, j = jnp.mgrid[0 : size[0], 0 : size[1]]
+            inside = (i >= row) & (i < row + side) & (j >= column) & (j < column + side)
+            x = jnp.where(inside[..., None], 0.0, x)
+        return x
+
+    @partial(jax.jit, donate_argnums=(0, 1))
+    def step(params: Any, state: Any, key: Any, pictures: Any, labels: Any) -> Any:
+        x = augment(key, pictures)
+
+        def loss_fn(params: Any) -> Any:
+            logits, _ = net.apply(params, stats, x, mode="batch")
+            return cross_entropy(logits, labels, settings.label_smoothing)
+
+        loss, gradient = jax.value_and_grad(loss_fn)(params)
+        updates, state = optimizer.update(gradient, state, params)
+        return optax.apply_updates(params, updates), state, loss
+
+    key = jax.random.key(0)
+    order = np.random.default_rng(0).permutation(len(train))
+    places = len(train) // batch
+
+    def run(state: Any, index: int) -> Any:
+        chosen = order[index % places * batch :][:batch]
+        key_of_step = jax.random.fold_in(key, index)
+        params, moments, _ = step(*state, key_of_step, train.pictures[chosen], train.labels[chosen])
+        return params, moments
+
+    return run, (jax.tree.map(jnp.copy, params), optimizer.init(params))
+
+
 def main() -> None:
     """Print the ratio."""
     path = sys.argv[1] if len(sys.argv) > 1 else "experiments/quickstart.yaml"
-    context = make_context(load_config(path))
-    phase = WeightsPhase(context)
-    plain, plain_state = plain_step(context)
+    config = load_config(path, sys.argv[2:])
+    if config.method == "train":
+        trained = make_train_context(config)
+        phase = TrainPhase(trained, Path(tempfile.gettempdir()))
+
+        def advance(state: Any, index: int) -> Any:
+            return phase.run_steps(state, index, index + 1)
+
+        plain, plain_state = plain_training(trained)
+    else:
+        context = make_context(config)
+        phase = WeightsPhase(context)
+        advance = phase.step
+        plain, plain_state = plain_step(context)
     state = phase.init({})
     began = time.perf_counter()
-    state, _ = jax.block_until_ready(phase.step(state, 0))
+    state, _ = jax.block_until_ready(advance(state, 0))
     compiled = time.perf_counter()
     plain_state = jax.block_until_ready(plain(plain_state, 0))
     compile_s = compiled - began, time.perf_counter() - compiled
@@ -80,7 +154,7 @@ def main() -> None:
         first = 1 + round_ * STEPS_PER_ROUND
         began = time.perf_counter()
         for index in range(first, first + STEPS_PER_ROUND):
-            state, _ = phase.step(state, index)
+            state, _ = advance(state, index)
         jax.block_until_ready(state)
         times["run"].append((time.perf_counter() - began) / STEPS_PER_ROUND)
         began = time.perf_counter()
