@@ -249,6 +249,62 @@ def optimality(
 
 
 @app.command()
+def ask(
+    run: RunArgument,
+    prefer: Annotated[
+        list[str],
+        typer.Option(metavar="COST=WEIGHT", help="io_bytes=0.3, energy=0.2, ..; repeatable."),
+    ] = [],  # noqa: B006 - typer copies defaults
+    budget: Annotated[
+        list[str],
+        typer.Option(
+            metavar="COST=LIMIT",
+            help="At most so many bytes, pJ, s or mm2 of io_bytes, energy, latency, area.",
+        ),
+    ] = [],  # noqa: B006 - typer copies defaults
+    out: Annotated[Path | None, typer.Option(help="Write the design as YAML.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """A design for any preference or budget, at once, from a finished surface."""
+    from dse.commands.ask import ask_command
+
+    ask_command(run, prefer, budget, out, as_json=as_json)
+
+
+@app.command()
+def compare(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="An experiment's YAML file.")],
+    out: Annotated[Path, typer.Option(help="The directory for table, figure and record.")],
+    set_: SetOption = [],  # noqa: B006 - typer copies defaults
+    method: Annotated[
+        list[str], typer.Option(help="A baseline beside the surface; repeatable; default: all.")
+    ] = [],  # noqa: B006 - typer copies defaults
+    seeds: Annotated[int, typer.Option(min=1, help="Paired seeds.")] = 5,
+    as_json: JsonOption = False,
+) -> None:
+    """The surface against its baselines at equal passes; goes on where it was stopped."""
+    from dse.commands.study import compare_command
+
+    compare_command(config, out, set_, method, seeds, as_json=as_json)
+
+
+@app.command(name="break-even")
+def break_even(
+    run: RunArgument,
+    out: Annotated[Path, typer.Option(help="The directory for table, figure and record.")],
+    tolerance: Annotated[
+        float, typer.Option(min=0.0, help="Predicted cross-entropy that may be lost [nat].")
+    ] = 0.02,
+    seed: Annotated[int, typer.Option(min=0, help="Of the widths that are tried.")] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Where bottlenecks pay: link energy by MAC energy, from a finished surface, in seconds."""
+    from dse.commands.study import break_even_command
+
+    break_even_command(run, out, tolerance, seed, as_json=as_json)
+
+
+@app.command()
 def draw(
     study: Annotated[Path, typer.Argument(metavar="STUDY", help="Where a study was recorded.")],
 ) -> None:

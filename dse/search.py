@@ -138,5 +138,9 @@ def _values(
 
 
 def _excess(worse: float, better: float) -> float:
-    """exp of a difference of objectives, less 1; objectives are weighted logs of costs."""
-    return 0.0 if worse == better else float(np.expm1(worse - better))
+    """exp of a difference of objectives, less 1; objectives are weighted logs of costs.
+
+    Infinite where the worse one exceeds a budget.
+    """
+    with np.errstate(over="ignore"):
+        return 0.0 if worse == better else float(np.expm1(worse - better))

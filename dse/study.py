@@ -25,6 +25,8 @@ from dse.rundir import write_atomically
 RECORD = "study.json"
 DRAWERS = {
     "optimality": "dse.figures.optimality:draw_optimality",
+    "compare": "dse.figures.compare:draw_compare",
+    "break_even": "dse.figures.break_even:draw_break_even",
 }
 """Study -> what draws it from its rows; imported on use."""
 

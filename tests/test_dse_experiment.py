@@ -232,3 +232,37 @@ def test_design_with_a_foreign_width_is_refused(surface_run, tmp_path):
     strict_yaml.dump(document, tmp_path / "bad.yaml")
     with pytest.raises(InputError, match=r"widths\.stem\.out"):
         evaluate_design(tmp_path / "bad.yaml")
+
+
+def test_a_finished_surface_answers_preferences_and_budgets(surface_run, tmp_path):
+    folder = surface_run.parent
+    file = tmp_path / "asked.yaml"
+    asked = ["ask", surface_run, "--prefer", "io_bytes=0.5", "--out", file, "--json"]
+    found = json.loads(finish(asked, folder))
+    assert set(found["widths"]) == {"stem.out", "stage1.block0.out", "stage2.block1.out"}
+    again = evaluate_design(file)["costs"]
+    assert again == found["costs"]
+
+    limit = 0.8 * found["costs"]["io_bytes"]
+    less = json.loads(
+        finish(["ask", surface_run, "--budget", f"io_bytes={limit}", "--json"], folder)
+    )
+    assert less["costs"]["io_bytes"] <= limit
+
+
+def test_bottlenecks_pay_where_links_are_dear(surface_run, tmp_path):
+    out = tmp_path / "diagram"
+    finish(["break-even", surface_run, "--out", out, "--tolerance", "0.5"], surface_run.parent)
+    rows = [
+        {name: float(value) for name, value in row.items()}
+        for row in csv.DictReader((out / "break_even.csv").read_text().splitlines())
+    ]
+    saved = {(r["mac_pj"], r["link_pj_per_bit"]): r["saved"] for r in rows}
+    macs, links = (sorted({r[name] for r in rows}) for name in ("mac_pj", "link_pj_per_bit"))
+    assert all(value >= 0 for value in saved.values())
+    assert saved[macs[0], links[-1]] > saved[macs[-1], links[0]]
+    for mac in macs:
+        along = [saved[mac, link] for link in links]
+        assert along == sorted(along)  # the rest of the energy weighs ever less
+    assert all(r["ratio"] == 1.0 for r in rows if r["saved"] == 0.0)
+    assert (out / "break_even.png").stat().st_size > 10_000

@@ -1,0 +1,124 @@
+"""After training: a design for any preference or hard budget, from the policy alone, at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from costs.errors import InputError
+from dse.context import Context, make_context
+from dse.design_objective import DesignObjective
+from dse.experiment import phases
+from dse.handover import budgets_of, objective_of
+from dse.objective import TERMS
+from dse.outcomes import RunError
+from dse.policy import apply_policy, decode, sample_preferences
+from dse.recovery import choose_start
+from dse.rundir import RunDir
+from dse.search import polish
+from dse.selection import free_ordinals
+from dse.session import load_config_of
+
+TRIED = 16  # preferences around the one asked for, where a budget decides
+
+
+@dataclass(frozen=True)
+class Surface:
+    """A finished run of `method: surface`, ready to be asked.
+
+    Attributes:
+        context: its experiment.
+        outputs: results of its phases by name.
+        objective: exact costs and predicted task loss.
+    """
+
+    context: Context
+    outputs: dict[str, Any]
+    objective: DesignObjective
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A design, not fine-tuned.
+
+    Attributes:
+        ordinals: [ordinals] integers.
+        assignment: [layers].
+        costs: of `calc_chip_cost`, arrays of one design.
+        predicted_loss: cross-entropy that the predictor expects [nat].
+    """
+
+    ordinals: np.ndarray
+    assignment: np.ndarray
+    costs: dict[str, Any]
+    predicted_loss: float
+
+
+def load_surface(path: str | Path) -> Surface:
+    """Read what a finished run learned.
+
+    Raises:
+        InputError: if there is no run, or it is no surface.
+        RunError: if it is not finished.
+    """
+    from dse.checkpoint import CheckpointStore
+
+    rundir = RunDir(Path(path))
+    rundir.require_run()
+    config = load_config_of(rundir)
+    if config.method != "surface":
+        raise InputError(
+            file=rundir.config_file, key="method", value=config.method, allowed="surface"
+        )
+    names = [phase.name for phase in phases(config, rundir)]
+    start = choose_start(names, CheckpointStore(rundir.checkpoints), rundir, lambda _: None)
+    if "policy" not in start.outputs:
+        raise RunError(f"{path}: the policy is not trained yet; `dse resume {path}` goes on")
+    context = make_context(config)
+    return Surface(context, start.outputs, objective_of(context, start.outputs))
+
+
+def answer(
+    surface: Surface, preference: dict[str, float], budgets: dict[str, float], seed: int = 0
+) -> Answer:
+    """The policy's design for a preference, polished by exact search; no network is run.
+
+    Args:
+        surface: a finished run.
+        preference: weight of each cost by the names of `COSTS`; the task loss has the rest.
+        budgets: hard limits by the same names; with any, the designs of several preferences of
+            the policy are tried and the best that keeps them is polished.
+        seed: of those preferences.
+
+    Raises:
+        RunError: if nothing that was found keeps the budgets.
+    """
+    shape, context = surface.objective.shape, surface.context
+    objective = replace(surface.objective, budgets={**budgets_of(context), **budgets})
+    vector = np.array([0.0, *(preference.get(name, 0.0) for name in TERMS[1:])])
+    vector[0] = 1.0 - vector.sum()
+    asked = vector[:, None]
+    if budgets:
+        rng = np.random.default_rng(seed)
+        terms: list[str] = [*context.config.surface.policy.terms]
+        others = sample_preferences(rng, TRIED - 1, terms)
+        asked = np.concatenate([asked, others], axis=1)
+    policy = surface.outputs["policy"]["params"]
+    params = {name: np.asarray(value) for name, value in policy.items()}
+    ordinals, logits = decode(shape, apply_policy(params, asked, np), np)
+    low, high = shape.ordinal_low[:, None], shape.ordinal_high[:, None]
+    rounded = np.clip(np.round(ordinals), low, high).astype(int)
+    chosen = np.argmax(logits, axis=1)
+    start = int(np.argmin(objective.value(vector[:, None], rounded, chosen)))
+    found = polish(
+        objective, vector, rounded[:, start], chosen[:, start], free_ordinals(context, shape)
+    )
+    costs = objective.costs(found.ordinals[:, None], found.assignment[:, None])
+    if objective.penalty(costs)[0] > 0:
+        limits = ", ".join(f"{name} {limit:g}" for name, limit in objective.budgets.items())
+        raise RunError(f"no design that was found keeps the budgets: {limits}")
+    loss = float(objective.predicted_loss(found.ordinals[:, None], costs)[0])
+    return Answer(found.ordinals, found.assignment, costs, loss)

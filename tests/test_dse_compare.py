@@ -1,0 +1,137 @@
+"""Scores of a comparison, its baselines' designs, and that a stopped comparison goes on."""
+
+import json
+
+import moocore
+import numpy as np
+import pytest
+from synthetic_problem import make_problem
+
+from costs.errors import InputError
+from dse import baselines, compare
+from dse.break_even import break_even_mac_pj
+from dse.config import load_config
+from dse.objective import TERMS
+from dse.relaxed import Shape
+
+ROW = {"passes": 10.0, "kept": 1, "reference_io_bytes": 1000.0, "reference_energy_pj": 1e6}
+
+
+def row(method: str, seed: int, accuracy: float, io_bytes: float, energy_pj: float, kept: int = 1):
+    found = {"method": method, "seed": seed, "test_accuracy": accuracy, "io_bytes": io_bytes}
+    return {**ROW, **found, "energy_pj": energy_pj, "kept": kept}
+
+
+ROWS = [
+    row(method, seed, accuracy - 0.01 * seed, io_bytes, 5e5)
+    for seed in (0, 1)
+    for method, accuracy, io_bytes in (
+        ("surface", 0.95, 100.0),
+        ("surface", 0.97, 300.0),
+        ("independent 8", 0.90, 100.0),
+        ("independent 8", 0.97, 400.0),
+    )
+]
+
+
+def test_the_reference_is_the_narrowest_independent_design_and_the_unconstrained_costs() -> None:
+    reference = compare.reference_point(ROWS, compare.reference_costs(ROWS))
+    np.testing.assert_allclose(reference, [0.11, np.log(1000.0), np.log(1e6)])
+
+
+def test_hypervolume_by_hand() -> None:
+    reference = compare.reference_point(ROWS, compare.reference_costs(ROWS))
+    volume = compare.volumes(ROWS, reference)["surface"][0]
+    depth = np.log(2.0)  # of energy, the same for both
+    wide, narrow = np.log(1000 / 300), np.log(1000 / 100)
+    by_hand = depth * ((0.11 - 0.03) * wide + (0.11 - 0.05) * (narrow - wide))
+    assert volume == pytest.approx(by_hand)
+
+
+def test_what_validation_drops_does_not_count() -> None:
+    lucky = [*ROWS, row("surface", 0, 1.0, 1.0, 1.0, kept=0)]
+    reference = compare.reference_point(ROWS, compare.reference_costs(ROWS))
+    a, b = (compare.volumes(rows, reference)["surface"] for rows in (ROWS, lucky))
+    np.testing.assert_array_equal(a, b)
+
+
+def test_summary_pairs_seeds_and_knows_what_is_better() -> None:
+    found = {line["method"]: line for line in compare.summarise(ROWS)}
+    assert found["surface"]["surface_minus_this_low"] == 0.0
+    assert found["independent 8"]["surface_minus_this_low"] > 0.0
+    assert found["surface"]["igd_plus"] < found["independent 8"]["igd_plus"]
+    ideal = compare.points(ROWS)
+    assert moocore.igd_plus(ideal, ref=ideal) == 0.0
+
+
+def test_an_interval_holds_the_mean_and_narrows_with_agreement() -> None:
+    low, high = compare.paired_interval(np.array([1.0, 2.0, 3.0]))
+    assert low < 2.0 < high
+    assert compare.paired_interval(np.array([2.0, 2.0])) == (2.0, 2.0)
+    tight = compare.paired_interval(np.array([1.9, 2.0, 2.1]))
+    assert low < tight[0] < tight[1] < high
+
+
+def test_preferences_of_independent_runs_weigh_one_and_differ() -> None:
+    for count in (4, 8):
+        given = baselines.spread_preferences(count)
+        assert given.shape == (count, len(TERMS))
+        np.testing.assert_allclose(given.sum(axis=1), 1.0)
+        assert len(np.unique(given, axis=0)) == count
+
+
+def test_ratios_are_ceilings_and_one_means_no_pair() -> None:
+    shape = Shape.of(make_problem())
+    channels = shape.max_widths[0]
+    assert (shape.widths(baselines.ratio_ordinals(shape, 1)) == channels).all()
+    assert (baselines.ratio_ordinals(shape, 3) == -(-channels // 3)).all()
+    assert (baselines.ratio_ordinals(shape, 32) == 1).all()
+    assert baselines.spread_ratios(8) == list(baselines.RATIOS)
+
+
+def test_break_even_of_the_papers_example() -> None:
+    """64 channels, ratio 4, 8 bits: 6 e_link > 32 e_MAC (papers.md A)."""
+    assert break_even_mac_pj(1.0, 8, 64, 4) == pytest.approx(6 / 32)
+
+
+CONFIG = """
+name: tiny
+network:
+  name: digits_resnet
+  width_multiplier: 0.25
+  bottlenecks: [stem.out, stage2.block0.out]
+chip: quad_big_little
+hardware: {mode: fixed}
+training: {batch: 64, calibration_pictures: 64}
+surface:
+  weights: {steps: 12}
+  predictor: {designs: 16}
+  policy: {steps: 10, batch: 4}
+  selection: {candidates: 8, designs: 4}
+  finetune: {steps: 2}
+"""
+
+
+@pytest.mark.slow
+def test_all_methods_spend_what_they_may_and_a_stopped_comparison_goes_on(tmp_path) -> None:
+    file = tmp_path / "tiny.yaml"
+    file.write_text(CONFIG)
+    config = load_config(file, [])
+    said = []
+    methods = list(compare.METHODS)
+    cells = tmp_path / "cells"
+    rows = compare.run_cells(config, methods, 1, cells, lambda *told: said.append(told))
+    assert [told[0] for told in said] == methods
+    allowed = next(r["passes"] for r in rows if r["method"] == "surface")
+    for name in methods:
+        mine = [r for r in rows if r["method"] == name]
+        factor = compare.METHODS[name][1]
+        assert 0 < mine[0]["passes"] <= factor * allowed + 0.1
+        assert len(mine) <= 8
+        assert any(r["kept"] for r in mine)
+    again = compare.run_cells(config, methods, 1, cells, lambda *_: pytest.fail("ran again"))
+    assert again == rows
+    changed = config.model_copy(update={"log_every": 3})
+    with pytest.raises(InputError, match="another configuration"):
+        compare.run_cells(changed, methods, 1, cells, lambda *_: None)
+    assert json.loads(next(cells.iterdir()).read_text())["rows"]
