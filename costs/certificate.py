@@ -1,11 +1,12 @@
 """The proved optimal assignment of a workload on a chip, any layer on any core, at fixed widths.
 
-Where memories are crowded the chip model is not linear: weights claim a buffer in program order, and
-a tensor that spills costs more traffic. So the linear program chooses the homes of each layer's
+Where memories are crowded the chip model is not linear: weights claim a buffer in program order,
+and a tensor that spills costs more traffic. So the linear program chooses the homes of each layer's
 operands itself, which can only be cheaper, and its optimum is a lower bound. The exact evaluator
 prices the assignment found; if that is dearer than the bound, the assignment is excluded and the
-program solved again, until the bound reaches the best exact price. Certified are the interval, energy,
-IO bytes and weighted sums of them; the latency of one input follows events and is not linear.
+program solved again, until the bound reaches the best exact price. Certified are the interval,
+energy, IO bytes and weighted sums of them; the latency of one input follows events and is not
+linear.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The assignment problem that is left of a workload on a chip when widths and hardware are fixed.
 
-`instance_of` gives every layer the operands' homes that it has where memories are not crowded: weights
-resident if the buffer holds them, activations on chip if the layer's own do fit. Its costs then equal
-those of `costs.chip_cost` for every assignment that crowds no memory. `list_homes` gives every choice
-of homes that some assignment can lead to, from which follow lower bounds for all assignments.
+`instance_of` gives every layer the operands' homes that it has where memories are not crowded:
+weights resident if the buffer holds them, activations on chip if the layer's own do fit. Its costs
+then equal those of `costs.chip_cost` for every assignment that crowds no memory. `list_homes` gives
+every choice of homes that some assignment can lead to, from which follow lower bounds for all.
 """
 
 from __future__ import annotations

@@ -149,7 +149,7 @@ def _append(path: Path, header: tuple[str, ...], row: tuple) -> None:
 
 def main() -> None:
     """One of prove, run and draw."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("what", choices=("prove", "run", "draw"))
     parser.add_argument("methods", nargs="*")
     parser.add_argument("--limit", type=float, default=15.0, help="of a proof [s]")

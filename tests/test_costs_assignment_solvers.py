@@ -292,7 +292,7 @@ def test_distribution_pays_links():
 
 def test_more_ordered_stages_than_layers():
     costs = calc_stage_costs(equal_cores([1, 2, 3], 4), ordered=True)
-    with pytest.raises(InputError, match="more stages than layers.*at most 3"):
+    with pytest.raises(InputError, match=r"more stages than layers.*at most 3"):
         solve_stages(costs, ordered=True, use_all=True)
     assert solve_stages(costs, ordered=True).interval_s == 3
 
