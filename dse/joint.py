@@ -58,6 +58,7 @@ class JointPhase:
             )
         self.context = context
         self.settings = context.config.joint
+        self.preference = preference_vector(context)
         self.steps = self.settings.steps
         self.weight_optimizer = make_optimizer(context.config.training)
         self.design_optimizer = optax.adam(self.settings.design_learning_rate)
@@ -101,6 +102,7 @@ class JointPhase:
             state["design_optimizer"],
             state["stats"],
             self.table,
+            self.preference,
             index,
             calc_learning_rate(config.training, index, self.steps),
             first * (last / first) ** part,
@@ -122,7 +124,7 @@ class JointPhase:
     def result(self, state: dict[str, Any]) -> dict[str, Any]:
         """Weights and the design, in the form in which `selection` hands designs on."""
         chosen = {
-            "preference": preference_vector(self.context)[:, None],
+            "preference": self.preference[:, None],
             "ordinals": state["frozen"].astype(int)[:, None],
             "assignment": state["frozen_assignment"].astype(int)[:, None],
             "relaxed": state["relaxed"][:, None],
@@ -151,7 +153,7 @@ class JointPhase:
             return {**state, "frozen": frozen, "relaxed": relaxed}
         found = polish(
             self.objective,
-            preference_vector(self.context),
+            self.preference,
             nearest.astype(int),
             np.argmax(logits[:, :, 0], axis=1),
             free_ordinals(self.context, shape) & ~is_width,
@@ -171,12 +173,11 @@ class JointPhase:
         weight_tree = jax.tree.structure(jax.eval_shape(self.weight_optimizer.init, params_shape))
         size = len(shape.ordinal_high) + shape.layers * shape.cores
         design_tree = jax.tree.structure(self.design_optimizer.init(jnp.zeros(size)))
-        preference = preference_vector(context)
         ends = _edge_ends(context)
-        task_weight, task_scale = float(preference[0]), context.config.objective.task_scale
+        task_scale = context.config.objective.task_scale
         seed = context.config.seed
 
-        def cost_value(objective: DesignObjective, part: Array) -> Any:
+        def cost_value(objective: DesignObjective, preference: Array, part: Array) -> Any:
             def value(ordinals: Array, assignment: Array, which: Array) -> Array:
                 costs = objective.costs(ordinals, assignment, jnp)
                 terms = calc_terms(0.0, costs, objective.reference, task_scale, jnp)
@@ -199,6 +200,7 @@ class JointPhase:
             design_leaves: Any,
             stats: Any,
             table: Array,
+            preference: Array,
             index: Any,
             learning_rate: Any,
             temperature: Any,
@@ -222,7 +224,7 @@ class JointPhase:
                 logits = jnp.where((frozen_assignment >= 0)[:, None, None], fixed, logits)
                 corner = jax.lax.stop_gradient(sample_corner(corner_key, shape, ordinals, logits))
                 cost = extended_objective(
-                    cost_value(objective, part), shape, corner, ordinals, logits
+                    cost_value(objective, preference, part), shape, corner, ordinals, logits
                 )[0]
                 hard, assignment = corner
                 relaxed = ordinals[: len(shape.max_widths), 0]
@@ -233,7 +235,7 @@ class JointPhase:
                 logits_out, _ = net.apply(params, stats, pictures, widths, crossing, "batch")
                 task = cross_entropy(logits_out, labels, training.label_smoothing)
                 correct = jnp.mean(jnp.argmax(logits_out, -1) == labels)
-                total = task_weight * task_scale * task + cost
+                total = preference[0] * task_scale * task + cost
                 return total, {"task": task, "cost": cost, "accuracy": correct}
 
             (loss, metrics), (grad, design_grad) = jax.value_and_grad(
