@@ -342,13 +342,17 @@ def run_phases(phases: Sequence[Phase], outputs: dict[str, Any]) -> dict[str, An
         bind: Callable[[dict[str, Any]], None] | None = getattr(phase, "bind", None)
         if bind is not None:
             bind(outputs)
-        steps: Callable[[dict[str, Any]], int] | None = getattr(phase, "count", None)
-        count = phase.steps if steps is None else steps(outputs)
-        state = phase.init(outputs)
-        for index in range(count):
-            state, _ = phase.step(state, index)
-        outputs = {**outputs, phase.name: phase.result(state)}
+        outputs = {**outputs, phase.name: run_bound(phase, outputs)}
     return outputs
+
+
+def run_bound(phase: Phase, outputs: dict[str, Any]) -> Any:
+    """The result of a phase that has been bound."""
+    steps: Callable[[dict[str, Any]], int] | None = getattr(phase, "count", None)
+    state = phase.init(outputs)
+    for index in range(phase.steps if steps is None else steps(outputs)):
+        state, _ = phase.step(state, index)
+    return phase.result(state)
 
 
 def spread_preferences(count: int) -> np.ndarray:

@@ -22,11 +22,10 @@ from costs.errors import InputError
 from dse import baselines
 from dse.baselines import Design, Trial
 from dse.context import Context, make_context
-from dse.experiment_spec import Experiment, Preference
+from dse.experiment_spec import Experiment
 from dse.finetune import FinetunePhase
 from dse.handover import chosen_designs, final_params, objective_of
 from dse.joint import JointPhase
-from dse.objective import TERMS
 from dse.policy import PolicyPhase
 from dse.predictor import PredictorPhase
 from dse.rundir import write_atomically
@@ -65,15 +64,14 @@ def surface_passes(config: Experiment, context: Context) -> float:
 def independent(trial: Trial, runs: int) -> list[Design]:
     """`method: joint`, one run for each of so many preferences."""
     steps = int(trial.passes // runs)
+    joint = trial.context.config.joint.model_copy(update={"steps": steps})
+    config = trial.context.config.model_copy(update={"joint": joint})
+    phase = JointPhase(replace(trial.context, config=config))
+    phase.bind(trial.outputs)
     designs = []
     for preference in baselines.spread_preferences(runs):
-        given = dict(zip(TERMS[1:], map(float, preference[1:]), strict=True))
-        joint = trial.context.config.joint.model_copy(
-            update={"preference": Preference(**given), "steps": steps}
-        )
-        config = trial.context.config.model_copy(update={"joint": joint})
-        context = replace(trial.context, config=config)
-        designs += taken(baselines.run_phases([JointPhase(context)], trial.outputs))
+        phase.preference = preference.astype(np.float32)
+        designs += taken({**trial.outputs, "joint": baselines.run_bound(phase, trial.outputs)})
         trial.spent += steps
     return designs
 
