@@ -34,6 +34,8 @@ def load_config(path: str | Path, overrides: list[str] | None = None) -> Experim
     if not isinstance(document, dict):
         raise InputError("an experiment is a mapping of keys to values", file=path, value=document)
     set_keys = [_apply(document, override) for override in overrides or ()]
+    if isinstance(document.get("chip"), str) and "chip" not in set_keys:
+        document["chip"] = _beside(Path(path), document["chip"])
     return parse_config(document, file=path, set_keys=set_keys)
 
 
@@ -90,6 +92,13 @@ def forbidden_changes(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
         for change in differences(old, new)
         if change.partition(":")[0].partition(".")[0] not in MAY_CHANGE_ON_RESUME
     ]
+
+
+def _beside(experiment: Path, chip: str) -> str:
+    """A chip file relative to its experiment, as an absolute path; else what is written."""
+    found = experiment.parent / chip
+    is_file = chip.endswith((".yaml", ".yml")) and found.is_file()
+    return str(found.resolve()) if is_file else chip
 
 
 def _apply(document: dict[str, Any], override: str) -> str:

@@ -209,3 +209,15 @@ def test_a_thousand_mutated_files_give_a_configuration_or_one_line(tmp_path: Pat
             json.dumps(resolved(config), allow_nan=False)
             assert parse_config(resolved(config)) == config
     assert 50 < accepted < 900
+
+
+def test_a_chip_file_beside_its_experiment_is_found_from_anywhere(tmp_path, monkeypatch):
+    folder = tmp_path / "there"
+    folder.mkdir()
+    (folder / "mine.yaml").write_text("{}")
+    (folder / "e.yaml").write_text("name: e\nnetwork: {name: digits_resnet}\nchip: mine.yaml\n")
+    monkeypatch.chdir(tmp_path)
+    assert load_config(folder / "e.yaml").chip == str(folder / "mine.yaml")
+    (folder / "mine.yaml").unlink()  # then it is relative to the working directory
+    assert load_config(folder / "e.yaml").chip == "mine.yaml"
+    assert load_config(folder / "e.yaml", ["chip=quad_equal"]).chip == "quad_equal"

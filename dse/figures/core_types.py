@@ -19,7 +19,7 @@ def draw_core_types(rows: Sequence[Choice]) -> Figure:
     """What every network saves with one, two, three.. core types, its best core beside it."""
     networks = list(dict.fromkeys(row.network for row in rows))
     counts = sorted({row.types for row in rows} - {1})
-    figure, panels = new_figure(11.0, 0.62 * len(networks) + 1.8, 1, 2)
+    figure, panels = new_figure(11.0, max(0.62 * len(networks) + 1.8, 4.0), 1, 2)
     y = np.arange(len(networks))
     height = 0.8 / (len(counts) + 1)
     for axes, (goal, title) in zip(panels, _GOALS.items(), strict=True):

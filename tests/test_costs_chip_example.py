@@ -1,0 +1,51 @@
+"""Two cores and one link: every figure of the example computed by hand in docs/theory/chip.md."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from costs import strict_yaml
+from costs.chip_cost import calc_chip_cost
+from costs.chip_report import as_rows, calc_core_load, calc_inputs, calc_link_load
+from costs.chip_tables import build_problem
+from costs.layer import Layer
+from costs.library import build_chip
+from costs.workload import Tensor, Workload
+
+PAGE = (Path(__file__).parent.parent / "docs" / "theory" / "chip.md").read_text()
+LINES = re.findall(r"^\| `(.+?)` \| .*? \| ([0-9.e+-]+) \|$", PAGE, flags=re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def figures():
+    (text,) = re.findall(r"```yaml\n(name: pair.*?)```", PAGE, flags=re.DOTALL)
+    chip = build_chip(strict_yaml.loads(text), "docs/theory/chip.md")
+    layers = (Layer("a", K=4, C=2, P=2, Q=2), Layer("b", K=2, C=4, P=2, Q=2))
+    tensors = (
+        Tensor("picture", -1, (0,), 8, 8, (2, 2, 2)),
+        Tensor("middle", 0, (1,), 16, 8, (2, 2, 4)),
+        Tensor("result", 1, (), 8, 8, (2, 2, 2), output=True),
+    )
+    problem = build_problem(Workload("two", layers, tensors), (), chip, "energy")
+    assignment, knobs = np.array([[0], [1]]), np.zeros((1, 3, 1), int)
+    costs = calc_chip_cost(problem, np.zeros((0, 1), int), assignment, knobs)
+    found = {key: float(value[0]) for key, value in costs.items() if np.shape(value) == (1,)}
+    loads = {
+        "core": as_rows(calc_core_load(problem, costs, assignment, knobs), chip.core_names, 0),
+        "link": as_rows(calc_link_load(problem, costs, assignment), ("wire", "dram"), 0),
+    }
+    for kind, rows in loads.items():
+        found |= {f"{kind} {row['name']} {key}": v for row in rows for key, v in row.items()}
+    several = calc_inputs(costs, 8)
+    return found | {f"8 inputs {key}": float(value[0]) for key, value in several.items()}
+
+
+@pytest.mark.parametrize(("name", "value"), LINES)
+def test_every_figure_of_the_page_is_what_the_evaluator_gives(figures, name, value):
+    assert figures[name] == pytest.approx(float(value), rel=1e-12)
+
+
+def test_the_page_has_the_whole_example():
+    assert len(LINES) == 28
