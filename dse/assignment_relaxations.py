@@ -132,9 +132,7 @@ class Gumbel(Softmax):
         """Biased, less so at a low temperature, where its variance is high."""
         logits = parameters.reshape(self.layers, self.cores, -1)
         noisy = logits + jax.random.gumbel(key, logits.shape)
-        return _layer_moves(
-            jnp.argmax(noisy, axis=1), jax.nn.softmax(noisy / temperature, axis=1)
-        )
+        return _layer_moves(jnp.argmax(noisy, axis=1), jax.nn.softmax(noisy / temperature, axis=1))
 
 
 def _layer_moves(assignment: Array, chance: Array) -> Draw:
@@ -358,9 +356,11 @@ def _draw_order(key: Array, scores: Array, temperature: Any) -> tuple[Array, Arr
     rest_at = index[None, :-1] + (index[None, :-1] >= place_of[:, None])  # [core, others]
     rest = order[rest_at]
     into = np.clip(index[None, :] - (index[None, :] > index[:, None]), 0, max(cores - 2, 0))
-    orders = jnp.where(
-        np.eye(cores, dtype=bool)[None], index[:, None, None], rest[:, into]
-    ) if cores > 1 else jnp.zeros((1, 1, 1), int)
+    orders = (
+        jnp.where(np.eye(cores, dtype=bool)[None], index[:, None, None], rest[:, into])
+        if cores > 1
+        else jnp.zeros((1, 1, 1), int)
+    )
     below = 1.0 - _gumbel_above((noisy[rest] - scores[:, None]) / temperature)
     below = jnp.pad(below, ((0, 0), (1, 1)), constant_values=((0, 0), (1.0, 0.0)))
     return order, orders.reshape(-1, cores), -jnp.diff(below, axis=1).ravel()
@@ -382,9 +382,7 @@ def _scores_of(order: np.ndarray) -> np.ndarray:
 
 def _draw_each(draw: Any, key: Array, parameters: Array, temperature: Any) -> Draw:
     keys = jax.random.split(key, parameters.shape[1])
-    return Draw(
-        *jax.vmap(draw, in_axes=(0, 1, None), out_axes=-1)(keys, parameters, temperature)
-    )
+    return Draw(*jax.vmap(draw, in_axes=(0, 1, None), out_axes=-1)(keys, parameters, temperature))
 
 
 @functools.partial(jax.jit, static_argnums=0)
