@@ -1,8 +1,8 @@
 """A bottleneck: what a tensor goes through when its boundary crosses cores.
 
-Order: reduce (1x1), norm with shift, mask, quantise, cross, expand (1x1), norm, relu. At full
-width there is no pair: the tensor itself crosses, quantised to the same bits. Which edges cross is
-decided by the network's gates, not here.
+Order: reduce (1x1), norm with shift, mask, quantise, cross, expand (1x1), norm, and a relu where
+the tensor itself is never negative. At full width there is no pair: the tensor itself crosses,
+quantised to the same bits. Which edges cross is decided by the network's gates, not here.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ class Boundary:
         width: Width [pixels].
         bits: Bits of each crossing word.
         producer: Name of the layer that produces the tensor.
+        rectified: Whether the tensor is never negative, so that what is restored is rectified too.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Boundary:
     width: int
     bits: int
     producer: str
+    rectified: bool = True
 
     def __post_init__(self) -> None:
         """Refuse word lengths the symmetric quantiser cannot have."""
@@ -123,6 +125,7 @@ class Bottleneck(nnx.Module):
             rngs: Random keys for it.
         """
         self.name = boundary.name
+        self.rectified = boundary.rectified
         channels = boundary.channels
         self.largest = channels - 1
         if self.largest:
@@ -171,5 +174,29 @@ class Bottleneck(nnx.Module):
             restored = self.expand(code)
         with jax.named_scope(f"{self.name}.restore"):
             change = changes.get(f"{self.name}.expand_norm")
-            restored = jax.nn.relu(self.expand_norm(restored, change, mode=mode))
+            restored = self.expand_norm(restored, change, mode=mode)
+            restored = jax.nn.relu(restored) if self.rectified else restored
             return mask[-1] * plain + (1.0 - mask[-1]) * restored
+
+
+class SlimBottleneck(nnx.Module):
+    """The pair of one design: only its channels are there, and its norms are folded."""
+
+    def __init__(self, boundary: Boundary, width: int, *, quantise: bool, rngs: nnx.Rngs) -> None:
+        """Make the pair of this width [channels]; at full width there is none."""
+        self.rectified = boundary.rectified
+        self.paired = width < boundary.channels
+        channels = boundary.channels
+        if self.paired:
+            self.reduce = nnx.Conv(channels, width, (1, 1), rngs=rngs)
+            self.expand = nnx.Conv(width, channels, (1, 1), rngs=rngs)
+        self.code = Quantiser(boundary.bits) if quantise else None
+
+    def __call__(self, x: jax.Array, *, mode: Mode) -> jax.Array:
+        """The tensor on the consumer's side, of the shape of x f32[batch, height, width, C]."""
+        code = self.reduce(x) if self.paired else x
+        code = code if self.code is None else self.code(code, mode=mode)
+        if not self.paired:
+            return code
+        restored = self.expand(code)
+        return jax.nn.relu(restored) if self.rectified else restored

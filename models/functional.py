@@ -17,10 +17,14 @@ from flax import nnx
 
 from models.architecture import Architecture
 from models.bottleneck import Boundary, Edge
-from models.network import Network, Widths
-from models.norm import Mode, Statistic
+from models.crossing_network import STATISTICS, Widths
+from models.network import Network
+from models.norm import Mode
+from models.traced_network import TracedArchitecture, TracedNetwork
 
 Flat = dict[str, jax.Array]
+AnyArchitecture = Architecture | TracedArchitecture
+AnyNetwork = Network | TracedNetwork
 
 
 @dataclass(frozen=True)
@@ -31,36 +35,39 @@ class Functional:
         make: Makes the network from random keys.
     """
 
-    make: Callable[[nnx.Rngs], Network]
+    make: Callable[[nnx.Rngs], AnyNetwork]
 
     @classmethod
-    def from_architecture(cls, architecture: Architecture) -> Functional:
+    def from_architecture(cls, architecture: AnyArchitecture) -> Functional:
         """The functions of an architecture's network."""
-        return cls(lambda rngs: Network(architecture, rngs=rngs))
+        if isinstance(architecture, Architecture):
+            return cls(lambda rngs: Network(architecture, rngs=rngs))
+        return cls(lambda rngs: TracedNetwork(architecture, rngs=rngs))
 
     @cached_property
-    def abstract(self) -> Network:
+    def abstract(self) -> AnyNetwork:
         """The network with shapes in place of arrays."""
         return nnx.eval_shape(lambda: self.make(nnx.Rngs(0)))
 
     @cached_property
-    def _graphdef(self) -> nnx.GraphDef[Network]:
-        return nnx.split(self.abstract, nnx.Param, Statistic)[0]
+    def _parts(self) -> tuple[Any, ...]:
+        """Graph definition, parameters, statistics and the rest (random keys), abstract."""
+        return nnx.split(self.abstract, nnx.Param, STATISTICS, ...)
 
-    @property
-    def architecture(self) -> Architecture:
+    @cached_property
+    def architecture(self) -> AnyArchitecture:
         """The network's architecture."""
         return self.abstract.architecture
 
     @property
     def boundaries(self) -> tuple[Boundary, ...]:
         """Tensors that may cross cores."""
-        return self.architecture.boundaries
+        return self.abstract.boundaries
 
     @property
     def edges(self) -> tuple[Edge, ...]:
         """Readers of those tensors."""
-        return self.architecture.edges
+        return self.abstract.edges
 
     def init(self, key: jax.Array) -> tuple[Flat, Flat]:
         """Fresh (parameters, statistics)."""
@@ -68,7 +75,10 @@ class Functional:
 
     @cached_property
     def _jitted_init(self) -> Callable[[jax.Array], tuple[Flat, Flat]]:
-        return jax.jit(lambda key: split_flat(self.make(nnx.Rngs(key))))
+        # a user's initializers compile one draw for each shape, for seconds each when optimized
+        traced = isinstance(self.architecture, TracedArchitecture)
+        options = {"xla_backend_optimization_level": 0} if traced else None
+        return jax.jit(lambda key: split_flat(self.make(nnx.Rngs(key))), compiler_options=options)
 
     def apply(
         self,
@@ -84,9 +94,9 @@ class Functional:
         In mode "batch" the returned statistics are those of this batch alone (where a tensor was
         not computed, as before); averaging them is the caller's business.
         """
-        net = nnx.merge(self._graphdef, _nested(params), _nested(stats))
+        net = self.network(params, stats)
         logits = net(x, widths, crossing, mode=mode)
-        return logits, _flat(nnx.state(net, Statistic))
+        return logits, _flat(nnx.state(net, STATISTICS))
 
     @cached_property
     def _jitted_measure(self) -> Callable[..., Flat]:
@@ -106,14 +116,17 @@ class Functional:
         """The statistics of one batch for one design, compiled once per shape."""
         return self._jitted_measure(params, stats, x, widths, crossing)
 
-    def network(self, params: Flat, stats: Flat) -> Network:
-        """The Flax network that holds these arrays."""
-        return nnx.merge(self._graphdef, _nested(params), _nested(stats))
+    def network(self, params: Flat, stats: Flat) -> AnyNetwork:
+        """The Flax network that holds these arrays; the rest of its state has shapes only."""
+        graphdef, abstract_params, abstract_stats, rest = self._parts
+        return nnx.merge(
+            graphdef, _filled(abstract_params, params), _filled(abstract_stats, stats), rest
+        )
 
 
 def split_flat(net: nnx.Module) -> tuple[Flat, Flat]:
     """(parameters, statistics) of a network."""
-    return _flat(nnx.state(net, nnx.Param)), _flat(nnx.state(net, Statistic))
+    return _flat(nnx.state(net, nnx.Param)), _flat(nnx.state(net, STATISTICS))
 
 
 def count_parameters(params: Flat) -> int:
@@ -128,12 +141,10 @@ def _flat(state: nnx.State) -> Flat:
     }
 
 
-def _nested(flat: Flat) -> dict[str, Any]:
-    tree: dict[str, Any] = {}
-    for name, value in flat.items():
-        *parents, leaf = name.split(".")
-        branch = tree
-        for part in parents:
-            branch = branch.setdefault(part, {})
-        branch[leaf] = value
-    return tree
+def _filled(state: nnx.State, flat: Flat) -> nnx.State:
+    """An abstract state with these arrays in it."""
+    arrays = []
+    for path, variable in nnx.to_flat_state(state):
+        name = ".".join(str(part) for part in path)
+        arrays.append((path, variable.replace(flat[name])))
+    return nnx.from_flat_state(arrays)

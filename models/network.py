@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -11,11 +11,9 @@ from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 
 from models.architecture import Architecture, Node
-from models.bottleneck import Bottleneck, Boundary, Edge, Quantiser
-from models.norm import BatchNorm, Mode, Modulation, calc_design_features
-from models.relax import prefix_mask
-
-Widths = jax.Array | Sequence[jax.Array]
+from models.bottleneck import Bottleneck, Quantiser
+from models.crossing_network import CrossingNetwork, Widths, attach, find
+from models.norm import BatchNorm, Mode
 
 
 class KernelDraw:
@@ -38,11 +36,7 @@ class KernelDraw:
         return part.reshape(shape) * math.sqrt(2.0 * shape[-1] / size)
 
 
-class Group(nnx.Module):
-    """A named part of the path, such as ``stage1`` or ``block0``."""
-
-
-class Network(nnx.Module):
+class Network(CrossingNetwork):
     """Runs an architecture. Its layers bear the names of their module paths, in name scopes too."""
 
     def __init__(self, architecture: Architecture, *, rngs: nnx.Rngs) -> None:
@@ -52,21 +46,15 @@ class Network(nnx.Module):
         for node in architecture.nodes:
             module = _module(architecture, node, kernels, rngs)
             if module is not None:
-                _attach(self, node.name.split("."), module)
-        features = 2 * len(architecture.boundaries) + len(architecture.edges)
-        modulated = architecture.modulate and features > 0
-        norms = _norm_channels(architecture)
-        self.modulation = Modulation(features, norms) if modulated else None
+                attach(self, node.name.split("."), module)
+        self.boundaries, self.edges = architecture.boundaries, architecture.edges
+        norms = {node.name: node.shape[2] for node in architecture.nodes if node.op == "norm"}
+        self.modulation = self.make_modulation(norms) if architecture.modulate else None
 
     @property
-    def boundaries(self) -> tuple[Boundary, ...]:
-        """Tensors that may cross cores."""
-        return self.architecture.boundaries
-
-    @property
-    def edges(self) -> tuple[Edge, ...]:
-        """Readers of those tensors."""
-        return self.architecture.edges
+    def traced(self) -> nnx.Module:
+        """The module that a workload is read off."""
+        return self
 
     def __call__(
         self,
@@ -98,7 +86,7 @@ class Network(nnx.Module):
                 if crossing is None:  # the mark is what `models.trace` finds boundaries by
                     values[node.name] = checkpoint_name(inputs[0], f"boundary:{node.name}")
                 else:
-                    module = _find(self, node.name)
+                    module = find(self, node.name)
                     mask = None if masks is None else masks[node.index]
                     values[node.name] = module(inputs[0], mask, changes, mode=mode)
             elif node.op == "gate":
@@ -120,11 +108,11 @@ class Network(nnx.Module):
         x = inputs[0]
         match node.op:
             case "conv" | "linear":
-                return _find(self, node.name)(x)
+                return find(self, node.name)(x)
             case "norm":
-                return _find(self, node.name)(x, changes.get(node.name), mode=mode)
+                return find(self, node.name)(x, changes.get(node.name), mode=mode)
             case "quantise":
-                return _find(self, node.name)(x, mode=mode)
+                return find(self, node.name)(x, mode=mode)
             case "relu":
                 return jax.nn.relu(x)
             case "add":
@@ -140,42 +128,12 @@ class Network(nnx.Module):
                 return jnp.mean(x, (1, 2))
         raise AssertionError(node.op)
 
-    def design(
-        self, widths: Widths | None, crossing: jax.Array | None
-    ) -> tuple[list[jax.Array] | None, dict[str, jax.Array]]:
-        """Masks f32[C] of boundaries, or None, and changes f32[2, channels] of norms by name."""
-        if crossing is None or not self.boundaries:
-            return None, {}
-        channels = [boundary.channels for boundary in self.boundaries]
-        full = jnp.asarray(channels, jnp.float32)
-        masks = None
-        if widths is None:
-            counts = full
-        elif isinstance(widths, jax.Array):
-            masks = [prefix_mask(widths[i], count) for i, count in enumerate(channels)]
-            counts = widths
-        else:
-            masks = list(widths)
-            counts = jnp.stack([jnp.sum(mask) for mask in masks])
-        if self.modulation is None:
-            return masks, {}
-        features = calc_design_features(counts, full, self._active(crossing), crossing)
-        return masks, self.modulation(features)
-
-    def _active(self, crossing: jax.Array) -> jax.Array:
-        """1 where any edge of a boundary crosses, f32[boundaries]."""
-        readers = [
-            [i for i, edge in enumerate(self.edges) if edge.boundary == index]
-            for index in range(len(self.boundaries))
-        ]
-        return jnp.stack([jnp.max(crossing[jnp.asarray(edges)]) for edges in readers])
-
 
 def named_modules(net: Network) -> Iterator[tuple[Node, nnx.Module]]:
     """Nodes with weights or statistics, and their modules."""
     for node in net.architecture.nodes:
         if node.op in ("conv", "linear", "norm", "bottleneck", "quantise"):
-            yield node, _find(net, node.name)
+            yield node, find(net, node.name)
 
 
 def _module(
@@ -217,16 +175,6 @@ def _module(
     return None
 
 
-def _norm_channels(architecture: Architecture) -> dict[str, int]:
-    """Channels of every norm by name, those of the pairs included."""
-    channels = {node.name: node.shape[2] for node in architecture.nodes if node.op == "norm"}
-    for boundary in architecture.boundaries:
-        if boundary.channels > 1:
-            channels[f"{boundary.name}.reduce_norm"] = boundary.channels - 1
-            channels[f"{boundary.name}.expand_norm"] = boundary.channels
-    return channels
-
-
 def _count_kernel_weights(architecture: Architecture) -> int:
     shapes = architecture.shapes
     count = sum(2 * b.channels * (b.channels - 1) for b in architecture.boundaries)
@@ -235,17 +183,3 @@ def _count_kernel_weights(architecture: Architecture) -> int:
             inputs = shapes[node.inputs[0]][2] // node.groups
             count += inputs * node.shape[2] * math.prod(node.kernel)
     return count
-
-
-def _attach(root: nnx.Module, path: list[str], module: nnx.Module) -> None:
-    for part in path[:-1]:
-        if not hasattr(root, part):
-            setattr(root, part, Group())
-        root = getattr(root, part)
-    setattr(root, path[-1], module)
-
-
-def _find(root: nnx.Module, name: str) -> nnx.Module:
-    for part in name.split("."):
-        root = getattr(root, part)
-    return root

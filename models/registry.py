@@ -210,7 +210,12 @@ def build_network(name: str, *, rngs: nnx.Rngs, **options: Any) -> nnx.Module:
                 raise InputError(
                     "no such option", file=name, key=key, allowed=sorted(accepted - {"rngs"})
                 )
-    return constructor(rngs=rngs, **chosen)
+    try:
+        return constructor(rngs=rngs, **chosen)
+    except InputError:
+        raise
+    except Exception as error:  # a user's code may raise anything
+        raise InputError(f"cannot be made: {describe(error)}", file=name) from error
 
 
 def abstract_network(name: str, **options: Any) -> nnx.Module:
@@ -226,6 +231,12 @@ def count_parameters(network: nnx.Module) -> int:
     from flax import nnx
 
     return sum(leaf.size for leaf in jax.tree.leaves(nnx.state(network, nnx.Param)))
+
+
+def describe(error: Exception) -> str:
+    """An error of a user's code in one line."""
+    lines = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0]}"
 
 
 def _constructor(path: str) -> Callable[..., Any]:
@@ -255,9 +266,9 @@ def _load_file(path: str) -> ModuleType:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except (SyntaxError, ImportError) as error:
+    except Exception as error:  # a user's code may raise anything
         del sys.modules[name]
-        raise InputError(f"cannot be imported: {error}", file=path) from error
+        raise InputError(f"cannot be imported: {describe(error)}", file=path) from error
     return module
 
 

@@ -17,8 +17,10 @@ import numpy as np
 from costs.errors import InputError
 from models.architecture import Architecture, Node
 from models.bottleneck import Boundary
-from models.functional import Flat, Functional
+from models.functional import AnyArchitecture, Flat, Functional
 from models.norm import fold_affine
+from models.traced_network import TracedNetwork
+from models.traced_slim import slim_traced
 
 
 def slim(
@@ -43,6 +45,11 @@ def slim(
     """
     architecture = net.architecture
     check_design(architecture, widths, crossing)
+    if not isinstance(architecture, Architecture):
+        network = net.network(params, stats)
+        assert isinstance(network, TracedNetwork)
+        traced, kept, measured = slim_traced(network, params, stats, widths, crossing)
+        return Functional.from_architecture(traced), kept, measured
     slimmed = slim_architecture(architecture, widths, crossing)
     _, changes = net.network(params, stats).design(
         jnp.asarray(widths, jnp.float32), jnp.asarray(crossing, jnp.float32)
@@ -110,8 +117,11 @@ def fold_norms(net: Functional, params: Flat, stats: Flat) -> tuple[Functional, 
         stats: Its statistics.
 
     Returns:
-        The network without those norms, its parameters and the statistics that are left.
+        The network without those norms, its parameters and the statistics that are left; a traced
+        network's pairs have no norms when slim, and its own are not touched.
     """
+    if not isinstance(net.architecture, Architecture):
+        return net, params, stats
     nodes = {node.name: node for node in net.architecture.nodes}
     readers: dict[str, int] = {}
     for node in nodes.values():
@@ -175,10 +185,14 @@ def recalibrate(
         raise InputError("no pictures to take the statistics of a design from")
     pooled: Flat = {}
     for name in measured[0]:
+        last = measured[-1][name]
+        if not jnp.issubdtype(last.dtype, jnp.floating):
+            pooled[name] = last  # what a user's module counts
+            continue
         values = np.stack([np.asarray(one[name], np.float64) for one in measured])
         if name.endswith(".range"):
             value = values.max(0)
-        elif name.endswith(".var"):
+        elif name.endswith(".var") and name.removesuffix("var") + "mean" in measured[0]:
             means = [np.asarray(one[name.removesuffix("var") + "mean"]) for one in measured]
             value = values.mean(0) + np.var(np.stack(means).astype(np.float64), 0)
         else:
@@ -188,7 +202,7 @@ def recalibrate(
 
 
 def check_design(
-    architecture: Architecture, widths: Sequence[int], crossing: Sequence[bool]
+    architecture: AnyArchitecture, widths: Sequence[int], crossing: Sequence[bool]
 ) -> None:
     """Refuse widths outside 1..channels and lists of the wrong length."""
     boundaries, edges = architecture.boundaries, architecture.edges
@@ -219,12 +233,13 @@ def _crossing(boundary: Boundary, source: str, width: int, quantise: bool) -> li
     if quantise:
         code = Node(f"{name}.code", "quantise", (nodes[-1].name,), narrow, bits=boundary.bits)
         nodes.append(code)
-    return [
-        *nodes,
+    nodes += [
         Node(f"{name}.expand", "conv", (nodes[-1].name,), full),
         Node(f"{name}.expand_norm", "norm", (f"{name}.expand",), full),
-        Node(f"{name}.relu", "relu", (f"{name}.expand_norm",), full),
     ]
+    if boundary.rectified:
+        nodes.append(Node(f"{name}.relu", "relu", (f"{name}.expand_norm",), full))
+    return nodes
 
 
 def _ends(node: Node, part: str) -> bool:

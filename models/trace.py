@@ -24,6 +24,7 @@ from costs.workload import Workload
 from models.jaxpr import BOUNDARY, SCOPE, JaxprReader
 from models.jaxpr_layers import calc_shape
 from models.jaxpr_values import Activation, Hint, Instruction, Known, Scope
+from models.registry import describe
 from models.workload_builder import GraphBuilder, Shape, unique
 
 Path = tuple[str | int, ...]
@@ -79,9 +80,12 @@ def workload_of(
     argument = jax.ShapeDtypeStruct((batch, *input_shape), dtype)
     try:
         closed, paths = _traced(network, argument, call or (lambda net, x: net(x)))
-    except (TypeError, ValueError) as error:
+    except InputError:
+        raise
+    except Exception as error:  # a user's code may raise anything
         raise InputError(
-            f"cannot be applied to an input of shape {tuple(input_shape)}: {error}", key=title
+            f"cannot be applied to an input of shape {tuple(input_shape)}: {describe(error)}",
+            key=title,
         ) from error
     builder = GraphBuilder(bits=activation_bits, batch=batch)
     reader = JaxprReader(builder, title, weight_bits, psum_bits, pooling, elementwise)
@@ -94,6 +98,7 @@ class Program:
 
     Attributes:
         workload: Its layers and tensors.
+        jaxpr: The whole of it, as it was traced.
         layers: Names of the layers that instructions are part of, by their number.
         instructions: The equations in order of execution.
         constants: Arrays they use, by slot.
@@ -103,6 +108,7 @@ class Program:
     """
 
     workload: Workload
+    jaxpr: Any
     layers: list[str]
     instructions: list[Instruction]
     constants: dict[int, Any]
@@ -135,6 +141,7 @@ def read_program(
     names = _names(reader.hints, paths, [variable.aval.size for variable in variables])
     return Program(
         workload=builder.finish(reader.network, names),
+        jaxpr=closed.jaxpr,
         layers=names,
         instructions=reader.program,
         constants=reader.constants,

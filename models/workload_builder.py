@@ -3,7 +3,7 @@
 Readers of networks (`models.trace`, `models.onnx_workload`) announce layers and elementwise
 operations in execution order; the builder decides which tensors exist. The rules:
 
-* an operation on one tensor is fused and changes nothing;
+* an operation on one tensor (or on one concatenation of several) is fused and changes nothing;
 * an operation on several tensors is fused into the layer that produced the latest of them, which
   thereby reads the others (as fused operands, unless it reads them anyway) and hands on the result
   instead;
@@ -100,7 +100,7 @@ class GraphBuilder:
         """
         parts = _union(values)
         last = max(self._records[part.record].producer for part in parts)
-        if last == NETWORK_INPUT or len({part.record for part in parts}) == 1:
+        if last == NETWORK_INPUT or len(set(values)) == 1 or len({p.record for p in parts}) == 1:
             return parts
         elements = math.prod(shape)
         holds_last = [any(self._records[p.record].producer == last for p in v) for v in values]
