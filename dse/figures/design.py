@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
-from matplotlib.patches import FancyBboxPatch
+from matplotlib.patches import FancyBboxPatch, Patch
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from dse.breakdown import Breakdown
@@ -17,6 +17,7 @@ from dse.figures.style import (
     ACCENT,
     HAIR,
     INK,
+    PALETTE,
     QUIET,
     core_colors,
     core_legend,
@@ -25,12 +26,14 @@ from dse.figures.style import (
     styled,
     words,
 )
+from dse.pipeline import schedule_inputs
 
 Point = tuple[float, float]
 
 _LISTED = 12  # layers named in a core's box before "and n more"
 _BOX_WIDTH = 2.1  # [inches]
 _GAP = 0.85  # between boxes [inches]
+_INPUTS = 4  # shown one after another in the pipeline
 
 
 @styled
@@ -70,9 +73,9 @@ def draw_chip(design: Breakdown) -> Figure:
     lines = min(max(len(design.on_core(core)) for core in design.cores), _LISTED)
     box = (_BOX_WIDTH, 0.72 + 0.165 * lines)
     pitch = (box[0] + _GAP, box[1] + _GAP)
-    columns = math.ceil(math.sqrt(len(design.cores)))
-    rows = math.ceil(len(design.cores) / columns)
-    corner = {c: (x * pitch[0], -y * pitch[1]) for c, (x, y) in _places(design, columns).items()}
+    places = _places(design)
+    columns, rows = (1 + max(place[i] for place in places.values()) for i in (0, 1))
+    corner = {c: (x * pitch[0], -y * pitch[1]) for c, (x, y) in places.items()}
     # A bus has its hub where rows leave room in the middle, else under them.
     hub_below = rows % 2 == 1 and any(len(link.cores) > 2 for link in design.links)
     width = columns * pitch[0] - _GAP + 0.2
@@ -83,10 +86,12 @@ def draw_chip(design: Breakdown) -> Figure:
     bus_y = 0.1 - height + _GAP / 2 if hub_below else _GAP / 2 - pitch[1] * rows / 2
     most = max((link.traffic_bytes for link in design.links), default=0.0) or 1.0
     middle = {core: (x + box[0] / 2, y - box[1] / 2) for core, (x, y) in corner.items()}
+    middle |= _ports(design, middle)
     for link in design.links:
         thickness = 0.8 + 3.2 * link.traffic_bytes / most
         ends = [middle[core] for core in link.cores]
-        hub = _hub(ends, bus_y)
+        ports = [middle[node] for node in link.cores if node not in corner]
+        hub = ports[0] if len(ends) > 2 and ports else _hub(ends, bus_y)
         for end in ends:
             axes.plot(
                 [hub[0], end[0]], [hub[1], end[1]], lw=thickness, zorder=1,
@@ -113,19 +118,36 @@ def _hub(ends: list[Point], bus_y: float) -> Point:
     return x0 + share * (x1 - x0), y0 + share * (y1 - y0)
 
 
-def _places(design: Breakdown, columns: int) -> dict[str, tuple[int, int]]:
-    """Column and row of each core: in rows or in a snake, whichever makes the links shorter."""
-    plain = {core: (i % columns, i // columns) for i, core in enumerate(design.cores)}
-    snake = {c: (columns - 1 - x if y % 2 else x, y) for c, (x, y) in plain.items()}
+def _ports(design: Breakdown, middle: dict[str, Point]) -> dict[str, Point]:
+    """Where the port of each die stands: amid the cores on its bus."""
+    found = {}
+    for link in design.links:
+        for port in set(link.cores) - set(middle):
+            ends = [middle[node] for node in link.cores if node in middle]
+            if len(ends) > 1:
+                xs, ys = zip(*ends, strict=True)
+                found[port] = (sum(xs) / len(xs), sum(ys) / len(ys))
+    return found
 
-    def length(places: dict[str, tuple[int, int]]) -> int:
+
+def _places(design: Breakdown) -> dict[str, tuple[int, int]]:
+    """Column and row of each core: of some grids, in rows or in a snake, that of shortest links."""
+    count = len(design.cores)
+    square = math.ceil(math.sqrt(count))
+    grids = [square, *(n for n in range(2, min(count, 6) + 1) if count % n == 0 and n != square)]
+    options = []
+    for columns in grids:
+        plain = {core: (i % columns, i // columns) for i, core in enumerate(design.cores)}
+        snake = {c: (columns - 1 - x if y % 2 else x, y) for c, (x, y) in plain.items()}
+        options += [plain, snake]
+
+    def length(places: dict[str, tuple[int, int]]) -> float:
+        chains = [[core for core in link.cores if core in places] for link in design.links]
         return sum(
-            abs(places[a][0] - places[b][0]) + abs(places[a][1] - places[b][1])
-            for link in design.links
-            for a, b in itertools.pairwise(link.cores)
+            math.dist(places[a], places[b]) for c in chains for a, b in itertools.pairwise(c)
         )
 
-    return snake if length(snake) < length(plain) else plain
+    return min(options, key=lambda places: round(length(places), 6))
 
 
 def _core_box(
@@ -164,30 +186,34 @@ def _core_box(
 
 @styled
 def draw_gantt(design: Breakdown) -> Figure:
-    """When each layer runs for one inference, one line per core."""
+    """When each layer runs for several inputs that follow one another, one line per core."""
     cores = [core for core in design.cores if design.on_core(core)]
-    figure, (axes,) = new_figure(9.0, 0.6 * len(cores) + 1.2)
-    colors = core_colors(design.cores)
-    end = max(row.end_s for row in design.layers)
-    for y, core in enumerate(cores):
-        for i, row in enumerate(design.on_core(core)):
-            axes.barh(
-                y, row.end_s - row.start_s, left=row.start_s, height=0.72, color=colors[core],
-                alpha=0.3 if i % 2 else 0.5, edgecolor="white", lw=0.8,
+    figure, (axes,) = new_figure(10.0, 0.6 * len(cores) + 1.4)
+    runs = schedule_inputs(design, _INPUTS)
+    end = max(start_s + design.layers[i].time_s for _, i, start_s in runs)
+    for number, i, start_s in runs:
+        row = design.layers[i]
+        y, odd = cores.index(row.core), design.on_core(row.core).index(row) % 2
+        axes.barh(
+            y, row.time_s, left=start_s, height=0.72, color=PALETTE[number],
+            alpha=0.35 if odd else 0.55, edgecolor="white", lw=0.8,
+        )  # fmt: skip
+        parts = row.name.split(".")
+        if row.time_s / end > 0.0085 * max(len(part) for part in parts):
+            axes.text(
+                start_s + row.time_s / 2, y, "\n".join(parts), ha="center", va="center",
+                fontsize=6.5, linespacing=1.05,
             )  # fmt: skip
-            parts = row.name.split(".")
-            if (row.end_s - row.start_s) / end > 0.0085 * max(len(part) for part in parts):
-                axes.text(
-                    (row.start_s + row.end_s) / 2, y, "\n".join(parts), ha="center", va="center",
-                    fontsize=6.5, linespacing=1.05,
-                )  # fmt: skip
+    interval_s = design.costs["interval_s"]
+    for number in range(1, _INPUTS):
+        axes.axvline(number * interval_s, color=ACCENT, lw=1.2, ls="--", zorder=0.5)
     axes.set_yticks(range(len(cores)), cores)
     axes.invert_yaxis()
     axes.grid(axis="y", visible=False)
     axes.xaxis.set_major_formatter(EngFormatter(unit="s"))
-    axes.set_xlabel("Time since the input arrived")
-    interval_s = design.costs["interval_s"]
+    axes.set_xlabel("Time since the first input arrived")
     again = EngFormatter(unit="s", places=2)(interval_s)
-    axes.axvline(interval_s, color=ACCENT, lw=1.4, ls="--", zorder=0.5)
-    axes.set_title(f"Design {design.id}: one inference (dashed: the next may start after {again})")
+    axes.set_title(f"Design {design.id}: {_INPUTS} inputs, one every {again} (dashed)")
+    handles = [Patch(color=PALETTE[n], alpha=0.55, label=f"input {n + 1}") for n in range(_INPUTS)]
+    axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return figure
