@@ -20,6 +20,7 @@ import optax
 
 from costs.errors import InputError
 from costs.insitu import Bases, Factors
+from costs.library import load_core
 from dse.augment import prepare_pictures
 from dse.data import DataSet, load_data
 from dse.experiment_spec import Experiment
@@ -75,6 +76,7 @@ def make_insitu_context(
     Raises:
         InputError: naming the key that does not fit.
     """
+    load_core(config.insitu.core)  # a wrong name is told now, not after the training
     data = load(config.data.name)
     bases = Bases.parse(config.insitu.bases)
     dense = plain_trainable(config, data)

@@ -15,11 +15,11 @@ _ROW = (
     "weight_bytes",
     "stored_bytes",
     "generation_macs",
-    "dram_bytes_dense",
+    "dense_dram_bytes",
     "dram_bytes",
-    "energy_pj_dense",
+    "dense_energy_pj",
     "energy_pj",
-    "cycles_dense",
+    "dense_cycles",
     "cycles",
 )
 _TOTAL = (
@@ -79,7 +79,7 @@ def evaluate_insitu_command(
     print_table(_TOTAL, [[total[name] for name in _TOTAL] for total in totals])
     parts = list(dict.fromkeys(part for total in totals for part in total["energy_by_part_pj"]))
     rows = [[part, *(t["energy_by_part_pj"].get(part, 0.0) for t in totals)] for part in parts]
-    print_table(("part", "energy_pj_dense", "energy_pj"), rows, title="energy by part")
+    print_table(("part", "dense_energy_pj", "energy_pj"), rows, title="energy by part")
     widest = max(factors.values(), key=lambda f: f.generated_bits[1])
     inside, whole = widest.generated_bits
     print_line(
@@ -119,11 +119,11 @@ def _compare(dense: LayerRow, generated: LayerRow, factors: Any) -> dict[str, An
         "weight_bytes": layer.bytes("W"),
         "stored_bytes": stored,
         "generation_macs": generated_macs(generated, factors),
-        "dram_bytes_dense": dense.outer_bytes,
+        "dense_dram_bytes": dense.outer_bytes,
         "dram_bytes": generated.outer_bytes,
-        "energy_pj_dense": dense.best.cost.energy_pj,
+        "dense_energy_pj": dense.best.cost.energy_pj,
         "energy_pj": generated.best.cost.energy_pj,
-        "cycles_dense": dense.best.cost.cycles,
+        "dense_cycles": dense.best.cost.cycles,
         "cycles": generated.best.cost.cycles,
     }
 

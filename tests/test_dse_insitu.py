@@ -1,0 +1,225 @@
+"""`method: insitu` and `method: skipping` as a user runs them: tables, figures, stop, resume."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from costs import strict_yaml
+from dse.cli import app
+from dse.config import parse_config
+from dse.insitu import DistillationPhase, ProjectionPhase, make_insitu_context
+from dse.insitu_compare import ComparePhase
+from dse.skipping import SkippingPhase, make_skipping_context
+from dse.skipping_measure import MeasurePhase
+from dse.teacher import TeacherPhase
+
+INSITU = """
+name: tiny
+seed: 1
+method: insitu
+data: {name: digits}
+network: {name: small_cnn}
+training: {batch: 32, calibration_pictures: 32}
+insitu: {bases: 2-8-3-6-3, teacher_steps: 3, projection_steps: 2, steps: 4, memory_preference: 0.5}
+log_every: 1
+checkpoint: {every_s: 0.0}
+"""
+SKIPPING = """
+name: tiny
+seed: 1
+method: skipping
+data: {name: digits}
+network: {name: small_cnn}
+training: {batch: 32}
+skipping: {blocks: [conv], base_steps: 2, steps: 4, keep: [0.5, 0.5]}
+log_every: 1
+"""
+
+
+def config_of(text: str, **changes: object):
+    document = strict_yaml.loads(text)
+    section = document[document["method"]]
+    section.update(changes)
+    return parse_config(document)
+
+
+def copied(outputs: dict) -> dict:
+    """Arrays of their own, as the runner gives them: a phase may donate what it gets."""
+    return jax.tree.map(lambda x: jnp.array(x) if isinstance(x, jax.Array) else x, outputs)
+
+
+def run_phase(phase, outputs: dict) -> dict:
+    if hasattr(phase, "bind"):
+        phase.bind(copied(outputs))
+    state = phase.init(copied(outputs))
+    for index in range(phase.steps):
+        state, _ = phase.step(state, index)
+    return outputs | {phase.name: phase.result(state)}
+
+
+@pytest.fixture(scope="module")
+def insitu(tmp_path_factory: pytest.TempPathFactory) -> dict:
+    config = config_of(INSITU, width_learning_rate=1.5, freeze_widths=0.75)
+    context = make_insitu_context(config)
+    folder = tmp_path_factory.mktemp("insitu")
+    outputs: dict = {}
+    for phase in (
+        TeacherPhase(config, context.data, context.dense, config.insitu.teacher_steps),
+        ProjectionPhase(context),
+        DistillationPhase(context),
+        ComparePhase(context, folder),
+    ):
+        outputs = run_phase(phase, outputs)
+    with open(folder / "result.csv", newline="") as file:
+        return {"outputs": outputs, "rows": list(csv.DictReader(file)), "context": context}
+
+
+def test_rows_compare_dense_projected_and_generated(insitu: dict) -> None:
+    dense, projected, generated = insitu["rows"]
+    assert [row["id"] for row in insitu["rows"]] == ["dense", "projected", "in_situ"]
+    assert float(dense["memory_ratio"]) == 1.0
+    assert float(projected["memory_ratio"]) < 1.0
+    for row in (projected, generated):
+        assert float(row["weight_dram_bytes"]) < float(dense["weight_dram_bytes"])
+        assert float(row["generation_macs"]) > 0 == float(dense["generation_macs"])
+        assert row["macs"] == dense["macs"]
+
+
+def test_relaxed_bases_shrink_and_the_cut_network_is_the_masked_one(insitu: dict) -> None:
+    widths = insitu["outputs"]["distillation"]["widths"]
+    largest = {path: f.basis[0] for path, f in insitu["context"].factors.items()}
+    assert any(cross < largest[path] for path, (_, cross) in widths.items())
+    _, projected, generated = insitu["rows"]
+    assert float(generated["memory_ratio"]) < float(projected["memory_ratio"])
+
+
+def test_projection_is_nearer_after_its_steps(insitu: dict) -> None:
+    """Gradient steps through the quantisers improve on truncation followed by quantisation."""
+    context = insitu["context"]
+    phase = ProjectionPhase(context)
+    phase.bind(copied(insitu["outputs"]))
+    state = phase.init({})
+    losses = []
+    for index in range(30):
+        state, metrics = phase.step(state, index % phase.steps)
+        losses.append(float(metrics["projection_loss"]))
+    assert losses[-1] < losses[0]
+
+
+def test_skipping_counts_agree_with_the_formula(tmp_path: Path) -> None:
+    config = config_of(SKIPPING, learned=False)
+    context = make_skipping_context(config)
+    outputs: dict = {}
+    for phase in (
+        TeacherPhase(config, context.data, context.dense, config.skipping.base_steps),
+        SkippingPhase(context),
+        MeasurePhase(context, tmp_path),
+    ):
+        outputs = run_phase(phase, outputs)
+    with open(tmp_path / "result.csv", newline="") as file:
+        dense, skipping = csv.DictReader(file)
+    assert float(dense["macs_share_measured"]) == 1.0
+    formula, measured = (float(skipping[f"macs_share_{k}"]) for k in ("formula", "measured"))
+    layers = {layer.name: layer for layer in context.workload.layers}
+    kept = sum(layer.macs for name, layer in layers.items() if name not in context.block_of)
+    for path in context.block_of:
+        layer = layers[path]
+        channels = max(1, round(0.5 * layer.C)) / layer.C
+        columns = round(0.5 * layer.input_height * layer.input_width)
+        kept += layer.macs * channels * columns / (layer.input_height * layer.input_width)
+    assert formula == pytest.approx(kept / context.workload.macs, rel=1e-9)
+    assert measured == pytest.approx(formula, rel=0.1)
+    assert float(skipping["traffic_share_measured"]) == pytest.approx(
+        float(skipping["traffic_share_formula"]), rel=1e-6
+    )
+
+
+def test_expected_share_has_the_gradient_of_the_product() -> None:
+    context = make_skipping_context(config_of(SKIPPING))
+    shares = jnp.array([[0.5, 0.25]])
+    value, gradient = jax.value_and_grad(context.expected_share)(shares)
+    most = float(context.expected_share(np.ones((1, 2))))
+    assert most == pytest.approx(1.0)
+    part = (1.0 - float(value)) / (1.0 - 0.125)
+    np.testing.assert_allclose(gradient, [[0.25 * part, 0.5 * part]], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("text", "changes", "said"),
+    [
+        (INSITU, {"bases": "900-900-3-6-3"}, "insitu.bases"),
+        (INSITU, {"bases": "2-8-3-6-77"}, "insitu qv"),
+        (INSITU, {"bases": "two"}, "insitu.bases"),
+        (INSITU, {"core": "nowhere"}, "nowhere"),
+        (SKIPPING, {"blocks": []}, "skipping.blocks"),
+        (SKIPPING, {"blocks": ["nowhere"]}, "nowhere"),
+    ],
+)
+def test_bad_input_is_one_line_and_two(text: str, changes: dict, said: str, tmp_path: Path) -> None:
+    file = tmp_path / "bad.yaml"
+    document = strict_yaml.loads(text)
+    document[document["method"]].update(changes)
+    file.write_text(strict_yaml.dumps(document))
+    found = CliRunner().invoke(app, ["validate", str(file)])
+    assert found.exit_code == 2
+    assert said in found.output
+
+
+def test_evaluate_refuses_bases_that_generate_nothing() -> None:
+    result = CliRunner().invoke(app, ["evaluate", "mlp", "tpu_like", "--insitu", "2-8-3-6-3"])
+    assert "no kernel of the network" in str(result.exception)
+
+
+@pytest.mark.slow
+def test_evaluate_shows_dense_and_generated_side_by_side() -> None:
+    command = ["evaluate", "digits_resnet", "tpu_like", "--insitu", "2-8-3-6-3", "--json"]
+    found = json.loads(CliRunner().invoke(app, command).stdout)
+    dense, generated = found["totals"]
+    assert generated["weight_dram_bytes"] < 0.2 * dense["weight_dram_bytes"]
+    assert generated["energy_by_part_pj"]["generation"] > 0
+    assert sum(layer["energy_pj"] for layer in found["layers"]) == pytest.approx(
+        generated["energy_pj"]
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("text", [INSITU, SKIPPING], ids=["insitu", "skipping"])
+def test_a_stopped_run_ends_as_an_uninterrupted_one(text: str, tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(text.replace("steps: 4", "steps: 40"))
+    tables = []
+    for name, stops in (("whole", False), ("stopped", True)):
+        run = tmp_path / name
+        command = [sys.executable, "-m", "dse", "run", str(file), "--out", str(run)]
+        if stops:
+            process = subprocess.Popen(
+                command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+            )
+            while '"step": 5' not in _read(run / "metrics.jsonl").rpartition("teacher")[2]:
+                assert process.poll() is None
+                time.sleep(0.05)
+            os.kill(process.pid, signal.SIGTERM)
+            assert process.wait(60) == 128 + signal.SIGTERM
+            command = [sys.executable, "-m", "dse", "resume", str(run)]
+        subprocess.run(command, check=True, capture_output=True)
+        assert (run / "report.html").exists()
+        assert {path.name for path in (run / "figures").iterdir()} == {
+            "comparison.png", "training.png",
+        }  # fmt: skip
+        tables.append((run / "result.csv").read_bytes())
+    assert tables[0] == tables[1]
+
+
+def _read(path: Path) -> str:
+    return path.read_text() if path.exists() else ""
