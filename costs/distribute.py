@@ -45,7 +45,7 @@ def distribute(costs: StageCosts, cores: int) -> Partition:
         best = np.minimum(np.arange(cores + 1) * -(-(edges - 1) // cores), edges - 1)
     cuts = _move_cuts(time, shared, best)
     assignment = np.searchsorted(cuts[1:], np.arange(edges - 1), side="right")
-    return Partition(assignment, _interval(time, shared, cuts))
+    return Partition(assignment, max(_interval(time, shared, cuts), costs.floor_s))
 
 
 def _probe(time: np.ndarray, interval: float, cores: int) -> np.ndarray | None:

@@ -76,22 +76,22 @@ def solve_stages(costs: StageCosts, *, ordered: bool, use_all: bool = False) -> 
             value=cores,
         )
     if not costs.shared_s.any():
-        return Partition(_assignment(path, layers), float(value))
+        return Partition(_assignment(path, layers), max(float(value), costs.floor_s))
     return _bisect(costs, time, find, float(value), path, layers)
 
 
 def _bisect(costs, time, find, low, path, layers) -> Partition:
     """The best of max(stage time, shared sum) by bisection over the stage times that occur."""
     levels = np.unique(time[np.isfinite(time) & (time >= low)])
-    best_path, best = path, max(low, _shared(costs, path))
+    best_path, best = path, max(low, _shared(costs, path), costs.floor_s)
     first, last = 0, len(levels) - 1
     while first <= last:
         middle = (first + last) // 2
         allowed = np.where(time <= levels[middle], costs.shared_s, np.inf)
         total, path = find(allowed, sum)
         slowest = max(time[core, s, e] for core, s, e in path)
-        if max(slowest, total) < best:
-            best_path, best = path, float(max(slowest, total))
+        if max(slowest, total, costs.floor_s) < best:
+            best_path, best = path, float(max(slowest, total, costs.floor_s))
         if total > levels[middle]:
             first = middle + 1
         else:

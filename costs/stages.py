@@ -25,10 +25,12 @@ class StageCosts:
             where a layer or the weights do not fit.
         shared_s: [cores, layers + 1, layers + 1] what the stage adds to the time of the resource
             that all stages share [s].
+        floor_s: time of the DRAM where all partitions move the same through it [s].
     """
 
     time_s: np.ndarray
     shared_s: np.ndarray
+    floor_s: float = 0.0
 
 
 def calc_stage_costs(instance: AssignmentInstance, *, ordered: bool) -> StageCosts:
@@ -85,7 +87,11 @@ def calc_stage_costs(instance: AssignmentInstance, *, ordered: bool) -> StageCos
                 allowed="a bus, a port of each core, or links between neighbours of ordered cores;"
                 " solve others as milp",
             )
-    if np.isfinite(instance.dram_bandwidth_bytes_per_s) and dram.any():
+    floor_s = 0.0
+    moved = instance.send.dram_bytes.any() or instance.receive.dram_bytes.any()
+    if (dram == dram[:1]).all() and not moved:
+        floor_s = float(dram[0, 0, -1]) / instance.dram_bandwidth_bytes_per_s
+    elif np.isfinite(instance.dram_bandwidth_bytes_per_s):
         shared.append(dram / instance.dram_bandwidth_bytes_per_s)
     if len(shared) > 1:
         raise InputError(
@@ -94,7 +100,10 @@ def calc_stage_costs(instance: AssignmentInstance, *, ordered: bool) -> StageCos
             allowed="one of them of infinite bandwidth; solve both together as milp",
         )
     total = shared[0] if shared else np.zeros(time.shape)
-    return StageCosts(np.where(start > end, np.inf, time), np.where(start > end, 0.0, total))
+    ordered_runs = start <= end
+    return StageCosts(
+        np.where(ordered_runs, time, np.inf), np.where(ordered_runs, total, 0.0), floor_s
+    )
 
 
 class _Rectangles:

@@ -183,6 +183,37 @@ def evaluate(
 
 
 @app.command()
+def assign(
+    network: Annotated[str, typer.Argument(metavar="NETWORK", help="A network or ONNX file.")],
+    chip: Annotated[str, typer.Argument(metavar="CHIP", help="A chip's name or YAML file.")],
+    solver: Annotated[
+        str,
+        typer.Option(help="dp, milp, local, equal, greedy, softmax, gumbel, cuts or perturbed."),
+    ] = "local",
+    objective: Annotated[str, typer.Option(help="interval, energy, io or latency.")] = "interval",
+    split: Annotated[bool, typer.Option("--split", help="Let equal cores share layers.")] = False,
+    seed: Annotated[int, typer.Option(help="Of what is random.")] = 0,
+    proof_s: Annotated[
+        float, typer.Option(min=0.0, help="How long to look for a proof [s].")
+    ] = 20.0,
+    as_json: JsonOption = False,
+) -> None:
+    """Choose the core of every layer of a network on a chip; say how near that is to the best."""
+    from dse.commands.assign import assign_command
+
+    assign_command(
+        network,
+        chip,
+        solver=solver,
+        objective=objective,
+        split=split,
+        seed=seed,
+        proof_s=proof_s,
+        as_json=as_json,
+    )
+
+
+@app.command()
 def cores(
     source: Annotated[
         Path, typer.Argument(metavar="CONFIG | DIR", help="A sweep's YAML file, or its results.")

@@ -1,14 +1,14 @@
 """Layers distributed over equal cores: contiguous stages, this project's algorithm, and splitting.
 
-Questions: (1) with latency in proportion to MACs, does the dynamic program give the reference table,
-and is the distribution algorithm within 2 % of it? (2) on real cycles and links, what does splitting
+Questions: (1) with latency as MACs, does the dynamic program give the reference table of the field,
+and is the algorithm within 2 % of it? (2) on real cycles and links, what does splitting
 layers over teams of cores gain, and what is lost to tails, halos and links?
 
     python experiments/layer_distribution.py table   # question 1, seconds
     python experiments/layer_distribution.py split   # question 2; cycles.csv keeps what was mapped
     python experiments/layer_distribution.py draw    # the figure, from split.csv
 
-Question 2: k equal Gemmini cores (16x16 PEs, 1 GHz), each with its own DRAM channel, joined by ports
+Question 2: k equal Gemmini cores (16x16 PEs, 1 GHz), each with a DRAM channel, joined by ports
 of 16 GB/s into and out of each core (UCIe standard package, 8 lanes at 16 GT/s). A layer's cycles
 are those of its best mapping for latency, its tensors coming from and going to its core's memory.
 """

@@ -163,6 +163,20 @@ def test_linear_program_of_a_weighted_sum_and_with_what_is_known():
     assert second.value == pytest.approx(np.sort(value)[1], rel=2e-6)
 
 
+def test_dynamic_program_pays_a_bus_and_a_dram_that_is_the_same_for_all():
+    instance = random_instance(3, 8, 3, "bus")
+    dram = np.repeat(np.linspace(1e4, 1e5, 8)[:, None], 3, axis=1)
+    options = enumerate_contiguous(8, 3)
+    for rate in (1e7, 1e12):
+        fed = replace(
+            instance,
+            layers=replace(instance.layers, dram_bytes=dram),
+            dram_bandwidth_bytes_per_s=rate,
+        )
+        found = solve_stages(calc_stage_costs(fed, ordered=False), ordered=False)
+        assert found.interval_s == pytest.approx(calc_objective(fed, options).min(), rel=1e-12)
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_dynamic_program_equals_listing_contiguous_partitions(seed):
     instance = random_instance(seed, 8, 2 + seed % 3, ("bus", "ports")[seed % 2])

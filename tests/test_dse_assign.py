@@ -1,0 +1,71 @@
+"""`dse assign`: what it prints is what the chip model says, and bad input is one line."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+
+from dse.assignment_solvers import SOLVERS, find_solver
+from dse.cli import run_app
+
+
+def run(monkeypatch, capsys, *arguments):
+    monkeypatch.setattr(sys, "argv", ["dse", "assign", *arguments])
+    code = run_app()
+    shown = capsys.readouterr()
+    return code, shown.out, shown.err
+
+
+@pytest.fixture
+def assign(monkeypatch, capsys):
+    return lambda *arguments: run(monkeypatch, capsys, *arguments)
+
+
+def test_solvers_on_a_chip_with_equal_cores(assign):
+    values = {}
+    for solver in ("equal", "greedy", "dp", "local", "milp"):
+        code, out, _ = assign("mlp", "quad_equal", "--solver", solver, "--proof-s", "5", "--json")
+        assert code == 0
+        found = json.loads(out)
+        assert set(found["assignment"].values()) <= {c["core"] for c in found["cores"]}
+        stages = max(core["stage_s"] for core in found["cores"])
+        links = max(link["busy_s"] for link in found["links"])
+        assert found["costs"]["interval_s"] >= max(stages, links)
+        values[solver] = found["costs"]["interval_s"], found["bound"]
+    best = values["milp"][0]
+    assert all(value >= best * (1 - 1e-9) >= bound * (1 - 1e-5) for value, bound in values.values())
+
+
+def test_table_for_a_person(assign):
+    code, out, _ = assign("mlp", "quad_chiplets_ucie", "--objective", "io")
+    assert code == 0
+    assert "io_bytes" in out
+    assert "proved: no assignment" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("mlp", "quad_equal", "--solver", "localy"), "no such solver (got 'localy'"),
+        (("mlp", "quad_equal", "--objective", "speed"), "allowed: interval, energy, io, latency"),
+        (("mlp", "quad_big_little", "--split"), "layers are split over cores of one type"),
+        (("mlp", "quad_chiplets_ucie", "--solver", "dp", "--objective", "energy"),
+         "minimises the interval alone"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_one_line(assign, arguments, said):
+    code, _, err = assign(*arguments)
+    assert code == 2
+    assert said in err.replace("\n", " ")
+
+
+def test_every_solver_is_there():
+    from costs.random_instance import random_instance
+
+    instance = random_instance(0, 10, 3, "bus")
+    for name in ("dp", "milp", "local", "equal", "greedy"):
+        found = find_solver(name)(instance, seed=1)
+        assert found.shape == (10,)
+        assert set(np.unique(found)) <= {0, 1, 2}
+    assert set(SOLVERS) >= {"softmax", "gumbel", "cuts", "perturbed"}
