@@ -19,6 +19,8 @@ from dse.train_report import PAGE, read_csv
 
 TABLES = {"blocks.csv": "What each block keeps"}
 """Further tables that a method may write, and their headings."""
+MEASURING = ("compare", "measure")
+"""Phases whose steps are networks that are measured one after the other, not a training."""
 HEADINGS = ("id", "validation_accuracy", "test_accuracy")
 """Columns that stand first."""
 FURTHER = (
@@ -63,6 +65,7 @@ def write_comparison_report(run_dir: str | Path) -> list[Path]:
     rows = read_rows(run.path)
     run.figures.mkdir(exist_ok=True)
     metrics = [json.loads(line) for line in (run.path / METRICS_FILE).read_text().splitlines()]
+    metrics = [line for line in metrics if line["phase"] not in MEASURING]
     drawn = {"comparison": draw_comparison(rows), "training": draw_training(metrics)}
     pictures = []
     for name, figure in drawn.items():
