@@ -12,6 +12,7 @@ from dse.breakdown import Breakdown, LayerCost
 from dse.console import print_json, print_line, print_table
 
 if TYPE_CHECKING:
+    from costs.gpu_waves import Gpu
     from costs.layer_report import LayerRow
     from costs.workload import Workload
 
@@ -98,9 +99,13 @@ def evaluate_network_command(
     as_json: bool,
 ) -> None:
     """Every layer of a network by its best mapping on one core."""
+    from costs.gpu_waves import find_gpu
     from costs.layer_report import evaluate_network, sum_rows
     from costs.library import load_core
 
+    if (gpu := find_gpu(hardware)) is not None:
+        _evaluate_on_gpu(network, gpu, batch=batch, figure=figure, as_json=as_json)
+        return
     if objective not in ("energy", "latency", "edp"):
         raise InputError(key="--objective", value=objective, allowed="energy, latency, edp")
     core = load_core(hardware)
@@ -118,6 +123,40 @@ def evaluate_network_command(
     print_table(_ROW, cells, title=f"{network} on {core.name}, best mapping in {objective}")
     levels = total["energy_by_level_pj"].items()
     print_table(("part", "energy_pj"), list(levels), title="energy by part")
+
+
+def _evaluate_on_gpu(
+    network: str, gpu: Gpu, *, batch: int, figure: Path | None, as_json: bool
+) -> None:
+    """Every layer's waves of thread blocks; latency alone, since energy has no source."""
+    from costs.gpu_waves import ENERGY_NOTE, evaluate_waves
+
+    if figure is not None:
+        raise InputError(
+            "draws the energy by layer; " + ENERGY_NOTE, key="--figure", value=gpu.name
+        )
+    rows = evaluate_waves(read_workload(network, batch).layers, gpu)
+    latency_s = math.fsum(row.latency_s for row in rows)
+    names = ("macs", "blocks", "waves", "tail_utilization", "latency_s")
+    layers = [
+        {"layer": row.layer.name, "macs": row.layer.macs}
+        | {name: getattr(row, name) for name in names[1:]}
+        for row in rows
+    ]
+    total = {
+        "layer": "total",
+        **{name: sum(layer[name] for layer in layers) for name in names[:3]},
+        "tail_utilization": "",
+        "latency_s": latency_s,
+    }
+    if as_json:
+        total |= {"tail_utilization": None, "energy_pj": None}
+        print_json({"network": network, "gpu": gpu.name, "layers": layers, "total": total})
+        return
+    header = ("layer", *names)
+    cells = [[row[name] for name in header] for row in (*layers, total)]
+    print_table(header, cells, title=f"{network} on {gpu.name}, batch {batch}")
+    print_line(ENERGY_NOTE)
 
 
 def evaluate_bounds_command(
