@@ -73,12 +73,29 @@ def test_chip_shows_the_bytes_of_every_link(front, knee):
     assert figures.draw_chip(one).axes[0].get_title("left")
 
 
-def test_schedule_ends_when_the_last_layer_does(front, knee):
+def test_schedule_shows_every_layer_of_several_inputs(front, knee):
     design = make_breakdown(dict(front.row(knee)))
     bars = bars_of(figures.draw_gantt(design).axes[0])
-    assert len(bars) == len(design.layers)
-    ends = [bar.get_x() + bar.get_width() for bar in bars]
+    layers = len(design.layers)
+    assert len(bars) == 4 * layers
+    ends = [bar.get_x() + bar.get_width() for bar in bars[:layers]]  # of the first input
     assert max(ends) == pytest.approx(max(layer.end_s for layer in design.layers))
+    assert min(bar.get_x() for bar in bars[layers:]) >= design.costs["interval_s"] * (1 - 1e-9)
+
+
+def test_ports_of_dies_stand_between_their_cores(front, knee):
+    design = make_breakdown(dict(front.row(knee)))
+    dies = [
+        LinkTraffic(f"die{n}", (*design.cores[2 * n : 2 * n + 2], f"port{n}"), 100.0 + n)
+        for n in range(2)
+    ]
+    between = LinkTraffic("between", ("port0", "port1"), 777.0)
+    package = dataclasses.replace(design, links=(*dies, between))
+    texts = {text.get_text(): text for text in figures.draw_chip(package).axes[0].texts}
+    ends, middle = [texts[f"{100 + n} B"].get_position() for n in range(2)], texts["777 B"]
+    assert middle.get_position() == pytest.approx(
+        tuple((a + b) / 2 for a, b in zip(*ends, strict=True))
+    )
 
 
 def test_layers_carry_their_energy(front, knee):

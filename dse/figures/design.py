@@ -86,7 +86,10 @@ def draw_chip(design: Breakdown) -> Figure:
     bus_y = 0.1 - height + _GAP / 2 if hub_below else _GAP / 2 - pitch[1] * rows / 2
     most = max((link.traffic_bytes for link in design.links), default=0.0) or 1.0
     middle = {core: (x + box[0] / 2, y - box[1] / 2) for core, (x, y) in corner.items()}
-    middle |= _ports(design, middle)
+    # The port of a die stands under the first core of its column.
+    for port, cores in _dies(design).items():
+        x, y = middle[cores[0]]
+        middle[port] = (x, y - pitch[1] / 2)
     for link in design.links:
         thickness = 0.8 + 3.2 * link.traffic_bytes / most
         ends = [middle[core] for core in link.cores]
@@ -118,20 +121,27 @@ def _hub(ends: list[Point], bus_y: float) -> Point:
     return x0 + share * (x1 - x0), y0 + share * (y1 - y0)
 
 
-def _ports(design: Breakdown, middle: dict[str, Point]) -> dict[str, Point]:
-    """Where the port of each die stands: amid the cores on its bus."""
-    found = {}
-    for link in design.links:
-        for port in set(link.cores) - set(middle):
-            ends = [middle[node] for node in link.cores if node in middle]
-            if len(ends) > 1:
-                xs, ys = zip(*ends, strict=True)
-                found[port] = (sum(xs) / len(xs), sum(ys) / len(ys))
-    return found
+def _dies(design: Breakdown) -> dict[str, list[str]]:
+    """Port of each die -> the cores on its bus."""
+    known = set(design.cores)
+    return {
+        port: [core for core in link.cores if core in known]
+        for link in design.links
+        if len(link.cores) > 2
+        for port in set(link.cores) - known
+    }
 
 
 def _places(design: Breakdown) -> dict[str, tuple[int, int]]:
-    """Column and row of each core: of some grids, in rows or in a snake, that of shortest links."""
+    """Column and row of each core: of some grids, in rows or in a snake, that of shortest links.
+
+    The cores of a die with a port stand in one column.
+    """
+    if dies := list(_dies(design).values()):
+        inside = {core for die in dies for core in die}
+        columns = [*dies, *([core] for core in design.cores if core not in inside)]
+        columns.sort(key=lambda die: design.cores.index(die[0]))
+        return {core: (x, y) for x, die in enumerate(columns) for y, core in enumerate(die)}
     count = len(design.cores)
     square = math.ceil(math.sqrt(count))
     grids = [square, *(n for n in range(2, min(count, 6) + 1) if count % n == 0 and n != square)]
