@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
+from flax import nnx
 
 from costs import problem as cost_problem
 from costs.chip import Chip
@@ -18,8 +19,10 @@ from dse.data import DataSet, load_data
 from dse.experiment_spec import Experiment
 from dse.training import Evaluation, make_evaluate, make_train_step
 from models.functional import Functional
+from models.registry import RESNET, build_network, network_entry
 from models.resnet import resnet_architecture
 from models.trace import workload_of
+from models.traced_network import trace_architecture
 
 
 @dataclass(frozen=True)
@@ -106,32 +109,42 @@ def make_context(config: Experiment, load: Callable[[str], DataSet] = load_data)
 
 def plain_network(config: Experiment, data: DataSet) -> Functional:
     """The network of an experiment without bottlenecks, as `method: train` trains it."""
-    architecture = resnet_architecture(
-        config.network.name,
-        input_shape=data.input_shape,
-        classes=data.classes,
-        bottlenecks="none",
-        width_multiplier=config.network.width_multiplier,
-    )
-    return Functional.from_architecture(architecture)
+    return _network(config, data, "none")[0]
 
 
 def _network(
-    config: Experiment, data: DataSet, bottlenecks: list[str] | Literal["all"]
+    config: Experiment, data: DataSet, bottlenecks: list[str] | Literal["all", "none"]
 ) -> tuple[Functional, Workload]:
     """The network and what is read off it; `all` means every tensor that is handed on as it is."""
-    architecture = resnet_architecture(
-        config.network.name,
-        input_shape=data.input_shape,
-        classes=data.classes,
-        bottlenecks=tuple(bottlenecks) if isinstance(bottlenecks, list) else bottlenecks,
-        bits=config.network.bits,
-        width_multiplier=config.network.width_multiplier,
-    )
-    net = Functional.from_architecture(architecture)
-    workload = workload_of(
-        net.abstract, data.input_shape, pooling="fused", name=config.network.name
-    )
+    name = config.network.name
+    entry = network_entry(name)
+    shape, bits = data.input_shape, config.network.bits
+    if entry.constructor == RESNET:
+        where = tuple(bottlenecks) if isinstance(bottlenecks, list) else bottlenecks
+        _refuse_options(config.network.options)
+        architecture = resnet_architecture(
+            name,
+            input_shape=shape,
+            classes=data.classes,
+            bottlenecks=where,
+            bits=bits,
+            width_multiplier=config.network.width_multiplier,
+        )
+        net = Functional.from_architecture(architecture)
+        workload = workload_of(net.abstract, shape, pooling="fused", name=name)
+    else:
+
+        def make(rngs: nnx.Rngs) -> nnx.Module:
+            options: dict[str, Any] = dict(config.network.options)
+            if config.network.width_multiplier != 1.0:
+                options["width_multiplier"] = config.network.width_multiplier
+            options = {"input_shape": shape, "classes": data.classes, **options}
+            return build_network(name, rngs=rngs, **options)
+
+        traced, workload = trace_architecture(
+            make, name=name, input_shape=shape, bottlenecks=bottlenecks, bits=bits
+        )
+        net = Functional.from_architecture(traced)
     if bottlenecks == "all":
         shapes = {tensor.boundary: tensor.shape for tensor in workload.tensors}
         whole = [
@@ -139,11 +152,24 @@ def _network(
         ]
         if len(whole) < len(net.boundaries):
             return _network(config, data, whole)
-    if not net.boundaries:
+    if not net.boundaries and bottlenecks != "none":
         raise InputError(
-            key="network.bottlenecks", value=bottlenecks, allowed="at least one boundary, or all"
+            "the network has no boundary to narrow"
+            if bottlenecks == "all"
+            else "at least one boundary is needed",
+            key="network.bottlenecks",
+            value=bottlenecks,
+            allowed="names of tensors that the network marks with mark_boundary(x, name)",
         )
     return net, workload
+
+
+def _refuse_options(options: Mapping[str, Any]) -> None:
+    """Residual networks are told apart by their names alone."""
+    for key, value in options.items():
+        raise InputError(
+            "residual networks have no options", key=f"network.options.{key}", value=value
+        )
 
 
 def _check_area(chip: Chip, budget_mm2: float | None) -> None:

@@ -40,7 +40,9 @@ class Network(Section):
     """Which network, and where its bottlenecks stand."""
 
     name: str
-    """A shipped network."""
+    """A shipped network, or a class of yours as my_file.py:MyNet."""
+    options: dict[str, Scalar | list[Scalar]] = {}
+    """Further arguments of its constructor; residual networks have none."""
     width_multiplier: Annotated[float, annotated_types.Interval(ge=0.01, le=100.0)] = 1.0
     """Factor on the channels of all layers."""
     bottlenecks: list[str] | Literal["all"] = "all"
@@ -50,6 +52,14 @@ class Network(Section):
     uncompressed is always possible beside."""
     bits: Annotated[int, annotated_types.Interval(ge=2, le=16)] = 8
     """Bits of an activation that crosses between cores."""
+
+    @model_validator(mode="after")
+    def _name_boundaries_once(self) -> Network:
+        names = self.bottlenecks if isinstance(self.bottlenecks, list) else []
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"the bottleneck {name} is named twice")
+        return self
 
 
 class Hardware(Section):
@@ -203,6 +213,14 @@ class Budget(Section):
     """Area [mm2]."""
 
 
+class Assignment(Section):
+    """How the core of every layer is chosen by gradient, with `method: joint`."""
+
+    relaxation: Literal["softmax", "gumbel", "cuts", "perturbed"] = "softmax"
+    """Each layer by itself, the same straight-through, monotone cuts, or a perturbed exact solver;
+    the last two keep stages contiguous."""
+
+
 class Joint(Section):
     """`method: joint`: weights, widths, assignment and hardware by one backward pass."""
 
@@ -219,7 +237,7 @@ class Joint(Section):
     freeze_assignment: Fraction = 0.8
     """Share of the steps after which the assignment is frozen."""
     temperature: Temperatures = [1.0, 0.2]
-    """Temperature of the softmax over cores at the first and the last step."""
+    """Temperature of the relaxed assignment at the first and the last step."""
 
 
 class Train(Section):
@@ -331,6 +349,8 @@ class Experiment(Section):
     """How task loss and costs become one number."""
     surface: Surface = Surface()
     """Options of `method: surface`."""
+    assignment: Assignment = Assignment()
+    """How cores are chosen by gradient; `method: surface` takes the softmax."""
     joint: Joint = Joint()
     """Options of `method: joint`."""
     train: Train = Train()

@@ -3,7 +3,9 @@
     design.yaml          what was chosen
     chip.yaml            the chip with its sizes fixed, cores written out
     zigzag/<type>.yaml   each core type as a ZigZag accelerator, where ZigZag can say it
-    network.json         the slim network, operation by operation
+    network.json         the slim network, operation by operation (boundaries, widths and crossing
+                         readers for networks that are no list of operations, which have no ONNX)
+    network.py           the file of a user's own network
     weights.safetensors  its weights (`params/...`) and statistics (`stats/...`)
     model.onnx           the network with quantised crossings, batch open
     model_float.onnx     the same without quantisers
@@ -22,7 +24,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from importlib import metadata
 from pathlib import Path
@@ -42,6 +44,7 @@ from costs.zigzag import to_zigzag
 from dse.data import DataSet
 from dse.design import PlacedDesign, cost_columns, load_design, place
 from dse.exported import (
+    NETWORK_FILE,
     NETWORK_SCHEMA,
     SUMMARY_FILE,
     SUMMARY_SCHEMA,
@@ -54,13 +57,19 @@ from dse.onnx_writer import to_bytes, to_onnx, without_quantisers
 from dse.outcomes import RunError
 from dse.pick import pick
 from dse.rundir import FRONT_FILE, RunDir
+from models.architecture import Architecture
 from models.functional import Flat, Functional, count_parameters
+from models.registry import is_user_network
 from models.slim import fold_norms, slim
 
 LOGIT_TOLERANCE = 1e-5  # times the larger of 1 and the largest logit, quantisers off
 EQUAL_PREDICTIONS = 0.999  # quantisers on: a change of 1e-6 may flip one level of a crossing
 
 COMPARED_PICTURES = 10_000
+NO_ONNX = (
+    "ONNX: written for networks that ship as lists of operations (the residual ones); this one is "
+    "an arbitrary computation: use model.stablehlo or model.jax_export"
+)
 _FRAMES = "jax_traceback_in_locations_limit"
 
 
@@ -134,21 +143,19 @@ def _contents(placed: PlacedDesign, params: Flat, stats: Flat) -> dict[str, byte
         **_zigzag_files(placed),
         **_stable_hlo(net, params, stats),
     }
-    folded = fold_norms(net, params, stats)
-    float_net = Functional.from_architecture(without_quantisers(net.architecture))
-    float_stats = {k: v for k, v in stats.items() if not k.endswith(".range")}
-    float_folded = fold_norms(float_net, params, float_stats)
-    for file, (model, weights, measured), batch in (
-        ("model.onnx", folded, None),
-        ("model_float.onnx", float_folded, None),
-        ("workload.onnx", float_folded, 1),
-    ):
-        written = to_onnx(model.architecture, weights, measured, name=name, batch=batch)
-        files[file] = to_bytes(written)
+    predict = predict_logits(net, params, stats)
+    if isinstance(net.architecture, Architecture):
+        onnx_files, predict_float = _onnx_files(net, params, stats, name)
+        files |= onnx_files
+        comparison = _compare(context.data, files, predict, predict_float)
+    else:
+        files |= _user_file(name)
+        comparison = _compare_stable_hlo(context.data, files, predict)
     summary = {
         "network": name,
         "data": context.data.name,
         "input": {"layout": "NHWC in jax, NCHW in ONNX", "shape": net.architecture.input_shape},
+        "not_written": [] if "model.onnx" in files else [NO_ONNX],
         "parameters": count_parameters(params),
         "predicted": cost_columns(costs, 0),
         "correct": {
@@ -158,15 +165,56 @@ def _contents(placed: PlacedDesign, params: Flat, stats: Flat) -> dict[str, byte
                 ("test", context.data.test),
             )
         },
-        "comparison": _compare(
-            context.data,
-            files,
-            predict_logits(net, params, stats),
-            predict_logits(float_net, params, float_stats),
-        ),
+        "comparison": comparison,
     }
     files[SUMMARY_FILE] = json.dumps(summary, allow_nan=False).encode()
     return files
+
+
+def _onnx_files(
+    net: Functional, params: Flat, stats: Flat, name: str
+) -> tuple[dict[str, bytes], Callable[[np.ndarray], np.ndarray]]:
+    """The three ONNX files, and the predictions of the network without quantisers."""
+    assert isinstance(net.architecture, Architecture)
+    folded = fold_norms(net, params, stats)
+    float_net = Functional.from_architecture(without_quantisers(net.architecture))
+    float_stats = {k: v for k, v in stats.items() if not k.endswith(".range")}
+    float_folded = fold_norms(float_net, params, float_stats)
+    files = {}
+    for file, (model, weights, measured), batch in (
+        ("model.onnx", folded, None),
+        ("model_float.onnx", float_folded, None),
+        ("workload.onnx", float_folded, 1),
+    ):
+        assert isinstance(model.architecture, Architecture)
+        written = to_onnx(model.architecture, weights, measured, name=name, batch=batch)
+        files[file] = to_bytes(written)
+    return files, predict_logits(float_net, params, float_stats)
+
+
+def _user_file(name: str) -> dict[str, bytes]:
+    """The file that holds a user's own network, so that the export can be evaluated elsewhere."""
+    if not is_user_network(name):
+        return {}
+    return {NETWORK_FILE: Path(name.rpartition(":")[0]).read_bytes()}
+
+
+def _compare_stable_hlo(data: DataSet, files: Mapping[str, bytes], predict: Any) -> dict:
+    """StableHLO against the Flax network, on validation and test pictures.
+
+    Raises:
+        RunError: Their predictions differ more often than an export's may.
+    """
+    pictures = np.concatenate([data.validation.pictures, data.test.pictures])[:COMPARED_PICTURES]
+    written = jax_export.deserialize(bytearray(files["model.jax_export"]))
+    theirs = np.asarray(written.call(pictures)).argmax(1)
+    equal = float(np.mean(predict(pictures).argmax(1) == theirs))
+    if equal < EQUAL_PREDICTIONS:
+        raise RunError(
+            f"model.jax_export predicts as the network does for only {100 * equal:.2f} % of the "
+            "pictures; nothing was exported"
+        )
+    return {"pictures": len(pictures), "equal_predictions_of_stablehlo": equal}
 
 
 def _compare(data: DataSet, files: Mapping[str, bytes], predict: Any, predict_float: Any) -> dict:
@@ -221,7 +269,18 @@ def _load_weights(path: Path) -> tuple[Flat, Flat]:
 
 
 def _network_json(net: Functional) -> bytes:
-    nodes = [asdict(replace(node, index=0)) for node in net.architecture.nodes]
+    architecture = net.architecture
+    if not isinstance(architecture, Architecture):
+        assert architecture.design is not None
+        widths, crossing = architecture.design
+        traced = {
+            "boundaries": [asdict(boundary) for boundary in architecture.boundaries],
+            "edges": [asdict(edge) for edge in architecture.edges],
+            "widths": widths,
+            "crossing": crossing,
+        }
+        return json.dumps({"schema": NETWORK_SCHEMA, "traced": traced}, indent=1).encode()
+    nodes = [asdict(replace(node, index=0)) for node in architecture.nodes]
     return json.dumps({"schema": NETWORK_SCHEMA, "nodes": nodes}, indent=1).encode()
 
 

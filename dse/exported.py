@@ -16,14 +16,18 @@ from jax import export as jax_export
 from safetensors.numpy import load as load_tensors
 
 from costs.errors import InputError
+from dse.config import parse_config
+from dse.context import make_context
 from dse.data import Split
 from dse.design import Design, cost_columns, load_design, place
 from models.architecture import Architecture, Node
 from models.functional import Flat, Functional
+from models.traced_network import TracedArchitecture
 
 SUMMARY_FILE = "summary.json"
 SUMMARY_SCHEMA = "narrows-export-1"
 NETWORK_SCHEMA = "narrows-network-1"
+NETWORK_FILE = "network.py"  # a user's own
 CHUNK = 250  # pictures predicted at a time, the same in every process so that every bit is
 
 
@@ -57,16 +61,23 @@ def load_export(folder: str | Path) -> Export:
     folder = Path(folder)
     summary = _read_json(folder / SUMMARY_FILE, SUMMARY_SCHEMA)
     contents = {name: _verified(folder, name, digest) for name, digest in summary["files"].items()}
-    needed = ("design.yaml", "chip.yaml", "network.json", "weights.safetensors", "model.onnx")
-    for name in (*needed, "model.jax_export"):
+    needed = ("design.yaml", "chip.yaml", "network.json", "weights.safetensors", "model.jax_export")
+    for name in needed:
         if name not in contents:
             raise InputError("is not listed in the summary", file=folder / name)
     design = load_design(folder / "design.yaml")
     experiment = {**design.experiment, "chip": str(folder / "chip.yaml")}
-    nodes = _read_json(folder / "network.json", NETWORK_SCHEMA)["nodes"]
-    net = Functional.from_architecture(
-        Architecture(tuple(_node(node) for node in nodes), modulate=False)
-    )
+    if NETWORK_FILE in contents:
+        attribute = experiment["network"]["name"].rpartition(":")[2]
+        own = {**experiment["network"], "name": f"{folder / NETWORK_FILE}:{attribute}"}
+        experiment["network"] = own
+    design = replace(design, experiment=experiment)
+    described = _read_json(folder / "network.json", NETWORK_SCHEMA)
+    if "traced" in described:
+        net = _traced_net(design, described["traced"], folder)
+    else:
+        nodes = tuple(_node(node) for node in described["nodes"])
+        net = Functional.from_architecture(Architecture(nodes, modulate=False))
     arrays = load_tensors(contents["weights.safetensors"])
     params, stats = (
         {
@@ -76,7 +87,16 @@ def load_export(folder: str | Path) -> Export:
         }
         for part in ("params/", "stats/")
     )
-    return Export(folder, summary, replace(design, experiment=experiment), net, params, stats)
+    return Export(folder, summary, design, net, params, stats)
+
+
+def _traced_net(design: Design, traced: dict[str, Any], folder: Path) -> Functional:
+    """The slim network of a design, made from the class that the experiment names."""
+    context = make_context(parse_config(design.experiment, file=folder / "design.yaml"))
+    architecture = context.net.architecture
+    assert isinstance(architecture, TracedArchitecture)
+    chosen = tuple(traced["widths"]), tuple(traced["crossing"])
+    return Functional.from_architecture(replace(architecture, design=chosen, modulate=False))
 
 
 def check_export(folder: str | Path) -> dict[str, Any]:
@@ -101,7 +121,8 @@ def check_export(folder: str | Path) -> dict[str, Any]:
         if predicted.get(name) != costs.get(name)
     ]
     data = placed.context.data
-    onnx_file = (export.folder / "model.onnx").read_bytes()
+    has_onnx = "model.onnx" in export.summary["files"]
+    onnx_model = (export.folder / "model.onnx").read_bytes() if has_onnx else None
     stablehlo = jax_export.deserialize(bytearray((export.folder / "model.jax_export").read_bytes()))
     correct: dict[str, dict[str, int]] = {}
     for name, split in (("validation", data.validation), ("test", data.test)):
@@ -112,9 +133,11 @@ def check_export(folder: str | Path) -> dict[str, Any]:
             "pictures": len(split),
             "recorded": recorded["correct"],
             "flax": found,
-            "onnx": int(np.sum(onnx_logits(onnx_file, inputs).argmax(1) == labels)),
             "stablehlo": int(np.sum(np.argmax(stablehlo.call(inputs), 1) == labels)),
         }
+        if onnx_model is not None:
+            classes = onnx_logits(onnx_model, inputs).argmax(1)
+            correct[name]["onnx"] = int(np.sum(classes == labels))
         if (recorded["correct"], recorded["pictures"]) != (found, len(split)):
             differences.append(
                 f"{name}: recorded {recorded['correct']} of {recorded['pictures']} correct, "

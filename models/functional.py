@@ -14,6 +14,7 @@ from typing import Any
 
 import jax
 from flax import nnx
+from jax.core import Tracer
 
 from models.architecture import Architecture
 from models.bottleneck import Boundary, Edge
@@ -71,6 +72,8 @@ class Functional:
 
     def init(self, key: jax.Array) -> tuple[Flat, Flat]:
         """Fresh (parameters, statistics)."""
+        if isinstance(key, Tracer):  # asked for shapes only
+            return split_flat(self.make(nnx.Rngs(key)))
         return self._jitted_init(key)
 
     @cached_property

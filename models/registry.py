@@ -48,6 +48,9 @@ _CIFAR: tuple[int, int, int] = (32, 32, 3)
 _IMAGENET: tuple[int, int, int] = (224, 224, 3)
 
 
+RESNET = "models.resnet:resnet"
+"""The constructor of all residual networks."""
+
 _RESNETS = {
     "digits_resnet": 74_810,
     "cifar_resnet8": 75_290,
@@ -77,7 +80,7 @@ def _resnet(name: str, parameters: int) -> NetworkEntry:
     if name == "cifar_resnet8_wide":
         kind = "ResNet-8 with twice the channels at half the resolution"
     return NetworkEntry(
-        "models.resnet:resnet",
+        RESNET,
         f"residual network, {kind}",
         shape,
         parameters,

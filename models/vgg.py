@@ -34,7 +34,8 @@ class VGG16(nnx.Module):
         """Fresh weights.
 
         Args:
-            input_shape: Height, width, channels of a picture, at least 32 pixels each way.
+            input_shape: Height, width, channels of a picture. The head "imagenet" needs 32 pixels
+                each way; with "cifar", pooling ends where one pixel is left.
             classes: Logits.
             head: "imagenet" for two hidden layers of 4,096 units with dropout, "cifar" for batch
                 normalisation throughout and a mean before one linear layer.
@@ -42,12 +43,12 @@ class VGG16(nnx.Module):
             rngs: Random keys.
         """
         height, width, channels = input_shape
-        if min(height, width) < 2 ** len(STAGES):
+        if head not in ("imagenet", "cifar"):
+            raise InputError(key="head", value=head, allowed=("imagenet", "cifar"))
+        if head == "imagenet" and min(height, width) < 2 ** len(STAGES):
             raise InputError(
                 key="input_shape", value=tuple(input_shape), allowed="32 pixels or more each way"
             )
-        if head not in ("imagenet", "cifar"):
-            raise InputError(key="head", value=head, allowed=("imagenet", "cifar"))
         self.cifar = head == "cifar"
         for stage, (width_of_stage, count) in enumerate(STAGES, start=1):
             wide = max(1, round(width_of_stage * width_multiplier))
@@ -74,8 +75,9 @@ class VGG16(nnx.Module):
                 if self.cifar:
                     x = getattr(self, f"norm{stage}_{index}")(x)
                 x = nnx.relu(x)
-            with jax.named_scope(f"pool{stage}"):
-                x = nnx.max_pool(x, (2, 2), (2, 2))
+            if min(x.shape[1:3]) > 1:
+                with jax.named_scope(f"pool{stage}"):
+                    x = nnx.max_pool(x, (2, 2), (2, 2))
             x = mark_boundary(x, f"pool{stage}")
         if self.cifar:
             with jax.named_scope("pool"):
