@@ -8,15 +8,16 @@ layers over teams of cores gain, and what is lost to tails, halos and links?
     python experiments/layer_distribution.py split   # question 2; cycles.csv keeps what was mapped
     python experiments/layer_distribution.py draw    # the figure, from split.csv
 
-Question 2: k equal Gemmini cores (16x16 PEs, 1 GHz), each with a DRAM channel, joined by ports
-of 16 GB/s into and out of each core (UCIe standard package, 8 lanes at 16 GT/s). A layer's cycles
-are those of its best mapping for latency, its tensors coming from and going to its core's memory.
+Question 2: k equal Gemmini cores (16x16 PEs, 1 GHz), each with a DRAM channel, joined by ports of
+16 GB/s (UCIe standard package, 8 lanes at 16 GT/s) or 1 GB/s each way. A layer's cycles are those of
+its best mapping for latency, its tensors coming from and going to its core's memory.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -55,10 +56,10 @@ TABLE_CORES = (2, 3, 4, 6, 8, 16)
 CORES = (2, 3, 4, 5, 6, 7, 8)
 TEAMS = (1, 2, 3, 4, 6, 8)
 CORE = "gemmini"
-PORT_BYTES_PER_S = 16e9
+PORTS_BYTES_PER_S = (16e9, 1e9)  # UCIe standard package, 8 lanes at 16 GT/s; a serial board link
 SPLIT = (
-    "network", "cores", "plan", "interval_s", "speedup", "lost_tails", "lost_links",
-    "lost_imbalance", "handover_bytes", "duplicate_bytes", "halo_bytes", "teams",
+    "network", "port_bytes_per_s", "cores", "plan", "interval_s", "speedup", "lost_tails",
+    "lost_links", "lost_imbalance", "handover_bytes", "duplicate_bytes", "halo_bytes", "teams",
 )  # fmt: skip
 
 
@@ -159,15 +160,15 @@ def make_split(networks: list[str]) -> None:
     for title in networks:
         workload = read_workload(NETWORKS[title])
         alone = sum(seconds(layer) for layer in workload.layers)
-        for cores in CORES:
-            plans = {"contiguous": [plan_teams(workload, cores, seconds, PORT_BYTES_PER_S, (1,))]}
+        for port, cores in itertools.product(PORTS_BYTES_PER_S, CORES):
+            plans = {"contiguous": [plan_teams(workload, cores, seconds, port, (1,))]}
             plans["split"] = [
-                plan_teams(workload, cores, seconds, PORT_BYTES_PER_S, TEAMS, weight)
+                plan_teams(workload, cores, seconds, port, TEAMS, weight)
                 for weight in (0.0, 0.5, 1.0)
             ] + plans["contiguous"]
             for name, options in plans.items():
-                rows.append(min((_measure(title, name, p, cores, seconds, alone) for p in options),
-                                key=lambda row: row[3]))  # fmt: skip
+                found = [_measure(title, name, p, cores, seconds, alone, port) for p in options]
+                rows.append(min(found, key=lambda row: row[4]))
                 print(*rows[-1][:8], rows[-1][-1])
             _write(path, SPLIT, rows)
 
@@ -179,8 +180,9 @@ def _measure(
     cores: int,
     seconds: Callable[[Layer], float],
     alone: float,
+    port: float,
 ) -> tuple:
-    instance = make_team_instance(plan, cores, seconds, PORT_BYTES_PER_S)
+    instance = make_team_instance(plan, cores, seconds, port)
     assignment = plan.assignment
     if name == "contiguous":  # the estimate need not be exact: the dynamic program is
         exact = solve_stages(calc_stage_costs(instance, ordered=True), ordered=True)
@@ -203,7 +205,7 @@ def _measure(
             traffic[kind] += tensor.bytes
     total = cores * interval
     return (
-        title, cores, name, interval, alone / interval, (spent - alone) / total,
+        title, port, cores, name, interval, alone / interval, (spent - alone) / total,
         (interval - busy.max()) / interval, (busy.max() * cores - spent) / total,
         *traffic.values(), " ".join(f"{e - s}x{n}" for s, e, _, n in plan.teams),
     )  # fmt: skip
@@ -218,17 +220,21 @@ def draw() -> None:
 
     with (FOLDER / "split.csv").open() as file:
         rows = list(csv.DictReader(file))
-    titles = list(dict.fromkeys(row["network"] for row in rows))
+    titles = list(dict.fromkeys((row["network"], row["port_bytes_per_s"]) for row in rows))
     figure, axes = plt.subplots(
         len(titles), 3, figsize=(12, 3.6 * len(titles)), layout="constrained", squeeze=False
     )
-    for title, (speed, loss, traffic) in zip(titles, axes, strict=True):
+    for (network, port), (speed, loss, traffic) in zip(titles, axes, strict=True):
         for plan, style in (("contiguous", "o--"), ("split", "s-")):
-            mine = [r for r in rows if r["network"] == title and r["plan"] == plan]
+            mine = [
+                r
+                for r in rows
+                if (r["network"], r["port_bytes_per_s"], r["plan"]) == (network, port, plan)
+            ]
             cores = [int(r["cores"]) for r in mine]
             speed.plot(cores, [float(r["speedup"]) for r in mine], style, label=plan)
         speed.plot(cores, cores, color="0.7", linewidth=1, label="ideal")
-        speed.set(title=f"{title}: steady-state speed-up", xlabel="cores")
+        speed.set(title=f"{network}, {float(port) / 1e9:g} GB/s ports: speed-up", xlabel="cores")
         speed.legend()
         bottom = np.zeros(len(cores))
         useful = [100 * float(r["speedup"]) / int(r["cores"]) for r in mine]
