@@ -65,7 +65,9 @@ def test_generated_values_never_need_more_bits_than_the_bound() -> None:
         ((32, 8, 25, 4), (32 * 2 * 25, 32 * 8 * 2, 0)),  # grouped: inside kernels only
     ],
 )
-def test_each_kind_of_kernel_has_its_factors(shape: tuple[int, ...], words: object) -> None:
+def test_each_kind_of_kernel_has_its_factors(
+    shape: tuple[int, int, int, int], words: object
+) -> None:
     factors = choose_factors(*shape, Bases.parse("2-20-8-8-8"))
     assert (None if factors is None else factors.words) == words
 

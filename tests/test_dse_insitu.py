@@ -113,6 +113,7 @@ def test_projection_is_nearer_after_its_steps(insitu: dict) -> None:
     losses = []
     for index in range(30):
         state, metrics = phase.step(state, index % phase.steps)
+        assert metrics is not None
         losses.append(float(metrics["projection_loss"]))
     assert losses[-1] < losses[0]
 

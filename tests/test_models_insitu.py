@@ -35,7 +35,7 @@ FREE = "32-32-32"
 
 @given(bits=st.integers(2, 8), seed=st.integers(0, 20))
 def test_quantiser_has_its_levels_evenly_about_zero(bits: int, seed: int) -> None:
-    x = np.random.default_rng(seed).normal(size=(40,)).astype(np.float32)
+    x = jnp.asarray(np.random.default_rng(seed).normal(size=(40,)), jnp.float32)
     q = np.asarray(calc_dorefa(x, bits))
     m = np.abs(np.tanh(x)).max()
     steps = (q + m) / (2 * m) * (2**bits - 1)
@@ -165,6 +165,8 @@ def test_drawn_widths_have_the_relaxed_mean_and_a_gradient() -> None:
         return jnp.mean(jax.vmap(lambda k: widths.calc_bits(widths.sample(relaxed, k)))(keys))
 
     masks = jax.vmap(lambda k: widths.sample(relaxed, k))(keys)
+    assert masks[0] is not None
+    assert masks[1] is not None
     assert float(masks[0].sum(1).mean()) == pytest.approx(1.25, abs=0.07)
     assert float(masks[1].sum(1).mean()) == pytest.approx(3.5, abs=0.08)
     assert np.isin(np.asarray(masks[1]), (0.0, 1.0)).all()
@@ -228,6 +230,8 @@ def test_any_network_takes_generated_convolutions() -> None:
     assert [layer.macs for layer in traced.layers] == [layer.macs for layer in plain.layers]
     x = jax.random.normal(jax.random.key(0), (2, 8, 8, 3))
     twin = nnx.Conv(16, 24, (1, 1), strides=2, rngs=nnx.Rngs(0))
+    assert twin.bias is not None
+    assert net.point.bias is not None
     twin.kernel[...], twin.bias[...] = net.point.kernel, net.point.bias[...]
     y = jax.random.normal(jax.random.key(1), (2, 8, 8, 16))
     np.testing.assert_allclose(net.point(y), twin(y), atol=1e-6)

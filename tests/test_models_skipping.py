@@ -114,7 +114,7 @@ def test_counted_macs_are_those_of_every_product_with_a_kept_input(
     channels, columns = calc_masks(X, Keep(0.4, 0.5))
     kept = np.asarray(channels[:, None, None, :] * columns[..., None])
     found = count_kept(layer, np.asarray(channels), np.asarray(columns))
-    ones = np.ones((kernel, kernel, 10, 7), np.float32)
+    ones = jnp.ones((kernel, kernel, 10, 7))
     padding = [layer.padding[0], layer.padding[1]]
 
     def products(x: np.ndarray) -> np.ndarray:
