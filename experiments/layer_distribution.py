@@ -9,7 +9,7 @@ layers over teams of cores gain, and what is lost to tails, halos and links?
     python experiments/layer_distribution.py draw    # the figure, from split.csv
 
 Question 2: k equal Gemmini cores (16x16 PEs, 1 GHz), each with a DRAM channel, joined by ports of
-16 GB/s (UCIe standard package, 8 lanes at 16 GT/s) or 1 GB/s each way. A layer's cycles are those of
+16 GB/s (UCIe standard package, 8 lanes at 16 GT/s) or .1 GB/s each way. A layer's cycles are those of
 its best mapping for latency, its tensors coming from and going to its core's memory.
 """
 
@@ -56,7 +56,7 @@ TABLE_CORES = (2, 3, 4, 6, 8, 16)
 CORES = (2, 3, 4, 5, 6, 7, 8)
 TEAMS = (1, 2, 3, 4, 6, 8)
 CORE = "gemmini"
-PORTS_BYTES_PER_S = (16e9, 1e9)  # UCIe standard package, 8 lanes at 16 GT/s; a serial board link
+PORTS_BYTES_PER_S = (16e9, 1e8)  # UCIe standard package, 8 lanes at 16 GT/s; a serial board link
 SPLIT = (
     "network", "port_bytes_per_s", "cores", "plan", "interval_s", "speedup", "lost_tails",
     "lost_links", "lost_imbalance", "handover_bytes", "duplicate_bytes", "halo_bytes", "teams",
@@ -237,17 +237,15 @@ def draw() -> None:
         speed.set(title=f"{network}, {float(port) / 1e9:g} GB/s ports: speed-up", xlabel="cores")
         speed.legend()
         bottom = np.zeros(len(cores))
-        useful = [100 * float(r["speedup"]) / int(r["cores"]) for r in mine]
         for label, values in (
-            ("useful", useful),
             ("tails and repeated weights", [100 * float(r["lost_tails"]) for r in mine]),
             ("unequal shares", [100 * float(r["lost_imbalance"]) for r in mine]),
             ("waiting for links", [100 * float(r["lost_links"]) for r in mine]),
         ):
             loss.bar(cores, values, bottom=bottom, label=label)
             bottom += values
-        loss.set(title="split: where core time goes [%]", xlabel="cores", ylim=(0, 100))
-        loss.legend(fontsize=8, loc="lower left")
+        loss.set(title="split: core time lost [%]", xlabel="cores")
+        loss.legend(fontsize=8)
         bottom = np.zeros(len(cores))
         for label in ("handover", "duplicate", "halo"):
             values = np.array([float(r[f"{label}_bytes"]) / 1e6 for r in mine])
