@@ -236,16 +236,24 @@ def _extent(mapping: Mapping, axis: str) -> int:
     return math.prod(factor for _, factor in mapping.spatial.get(axis, ()))
 
 
-def _refuse_misfits(workload: Workload, table: np.ndarray, chip: Chip) -> None:
-    """Raises InputError for the first layer that has no finite entry on any core."""
-    for number, layer in enumerate(workload.layers):
-        if not np.isfinite(table[number]).any():
+def _refuse_misfits(problem: Problem) -> None:
+    """Raises InputError for the first layer that runs on no core.
+
+    Weights that stay must fit the weight buffer, activations that stay the global buffer; others
+    must have a mapping that streams them.
+    """
+    table = problem.table.reshape(len(problem.rows), -1, len(VARIANTS), problem.table.shape[-1])
+    for number, layer in enumerate(problem.workload.layers):
+        stays = layer.bytes("W") <= problem.weight_buffer_bytes
+        held = layer.bytes("I") + layer.bytes("O") <= problem.global_buffer_bytes
+        allowed = np.stack([stays & held, stays, held, np.ones_like(held)], axis=1)  # as VARIANTS
+        if not (allowed & np.isfinite(table[number, ..., 0])).any():
             raise InputError(
-                f"layer {layer.name} fits no core of chip {chip.name}, even streamed from DRAM",
+                f"layer {layer.name} fits no core of chip {problem.chip.name}, even streamed",
                 key="core_types",
-                value=", ".join(f"{d}={layer.bounds[d]}" for d in "KCPQRS"),
-                allowed="a core with a larger weight_buffer or global_buffer, or larger innermost "
-                "memories",
+                value=", ".join(f"{dim}={layer.bounds[dim]}" for dim in "KCPQRS"),
+                allowed="a core with a larger weight_buffer or global_buffer, or larger memories "
+                "below them",
             )
 
 
@@ -276,14 +284,13 @@ def assemble(
             whole[row : row + block.rows, columns] = table
             row += block.rows
         joined = whole.reshape(-1, whole.shape[-1])
-    _refuse_misfits(workload, joined.reshape(len(rows), -1), chip)
     cores = [t.at(point) for t, ps in zip(chip.types, points, strict=True) for point in ps]
     areas = [core.area_mm2 for core in cores]
     for kind, first in zip(chip.types, offset, strict=False):
         if areas[first] is None:
             raise InputError("no source gives its area", key=f"core_types.{kind.name}")
     buffers = [core.level("global_buffer") for core in cores]
-    return Problem(
+    problem = Problem(
         workload=workload,
         boundaries=boundaries,
         chip=chip,
@@ -302,3 +309,5 @@ def assemble(
         buffer_read_pj=np.array([8.0 * b.read_energy_pj / b.width_bits for b in buffers]),
         buffer_write_pj=np.array([8.0 * b.write_energy_pj / b.width_bits for b in buffers]),
     )
+    _refuse_misfits(problem)
+    return problem

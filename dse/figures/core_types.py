@@ -36,7 +36,10 @@ def draw_core_types(rows: Sequence[Choice]) -> Figure:
             color=QUIET, label="its own best core",
         )  # fmt: skip
         for at, row in zip(y, first, strict=True):
-            axes.text(0.01, at - 0.47, row.best_core, fontsize=6.6, color=INK, va="center")
+            axes.text(
+                0.02, at - 0.47, row.best_core, fontsize=6.6, color=INK, va="center",
+                transform=axes.get_yaxis_transform(), in_layout=False,
+            )  # fmt: skip
         axes.set_yticks(y, networks)
         axes.set_ylim(len(networks) - 0.45, -0.62)
         axes.grid(axis="y", visible=False)
