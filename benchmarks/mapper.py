@@ -54,30 +54,30 @@ def resnet18():
 
 def make_block(search):
     """A compiled function of (left rows, right rows): best energy of all pairs, and its cycles."""
-    structure, hw = search.structure, search.hardware
+    structure, hw, levels = search.structure, search.hardware, search.cost.levels
     read_price = [float(v) for v in hw.read_price[0]]
     write_price = [float(v) for v in hw.write_price[0]]
     rates = [hw.read_rate[0], hw.write_rate[0], hw.rate[0]]
     throttled = structure.throttled
-    words = float(search.layer.words("O"))
+    words = float(search.cost.layer.words("O"))
     held = {structure.anchors[a][1]: n for n, a in enumerate(structure.holders)}
 
     @jax.jit
     def block(left, right):
         columns = [left[:, c, None] * right[None, :, c] for c in range(structure.first_axis)]
-        read = [0.0] * len(search.levels)
-        written = [0.0] * len(search.levels)
+        read = [0.0] * len(levels)
+        written = [0.0] * len(levels)
         served = {}
         for number, (operand, parent, child) in enumerate(structure.edges):
             above, below = columns[1 + 2 * number], columns[2 + 2 * number]
-            at = search.levels.index(parent)
-            inner = search.levels.index(child) if child else -1
-            width = float(search.layer.bits(operand))
+            at = levels.index(parent)
+            inner = levels.index(child) if child else -1
+            width = float(search.cost.layer.bits(operand))
             if operand == "O":
                 first = words
                 if parent in held:
                     first = words * columns[structure.first_held + held[parent]]
-                width = jnp.where(above > first, float(search.layer.bits_psum), width)
+                width = jnp.where(above > first, float(search.cost.layer.bits_psum), width)
                 read[at] += (above - first) * width
                 written[at] += above * width
                 if child:
@@ -89,15 +89,15 @@ def make_block(search):
                     written[inner] += below * width
             served[operand, parent] = width
         energy, cycles, fits = 0.0, columns[0], True
-        for level in range(len(search.levels)):
+        for level in range(len(levels)):
             energy += read[level] * read_price[level] + written[level] * write_price[level]
             for bits, rate in zip(
                 (read[level], written[level], read[level] + written[level]), rates, strict=True
             ):
                 if np.isfinite(rate[level]):
                     used = 1.0
-                    if search.levels[level] in throttled:
-                        name = search.levels[level]
+                    if levels[level] in throttled:
+                        name = levels[level]
                         used = columns[structure.first_used + throttled.index(name)]
                     cycles = jnp.maximum(cycles, bits / used / float(rate[level]))
         for anchors, capacity in hw.capacities:
@@ -116,7 +116,8 @@ def make_block(search):
 def measure_rate(layer, core, seconds):
     """Distinct candidates per second, all of one order of storage positions at a time."""
     search = Search(layer, [core], "energy", TIMELOOP)
-    parts = search.parts()
+    # without an incumbent nothing is left out but what is dominated in its own dimension
+    parts = search.list_parts()
     order = int(np.argmax(np.bincount(parts[-1].order)))
     sides = []
     for pair in (parts[:2], parts[2:]):

@@ -61,8 +61,16 @@ def _options(bound: int, inside: int, *, spatial: bool, loose: bool, limit: floa
     return [factor for factor in factors if not spatial or factor <= limit]
 
 
-@lru_cache(maxsize=4096)
-def enumerate_factors(bound: int, signature: str, limits: tuple[int, ...]) -> Factors:
+def _thin(bound: int, options: list[int]) -> list[int]:
+    """One factor for about every power of four of tiles that are left, and the largest."""
+    marks = {-(-bound // 4**k) for k in range(bound.bit_length() // 2 + 1)} | {1, options[-1]}
+    return [factor for factor in options if factor in marks]
+
+
+@lru_cache(maxsize=1024)
+def enumerate_factors(
+    bound: int, signature: str, limits: tuple[int, ...], coarse: bool = False
+) -> Factors:
     """Enumerates every tiling of a dimension that no other one can replace.
 
     Args:
@@ -71,6 +79,7 @@ def enumerate_factors(bound: int, signature: str, limits: tuple[int, ...]) -> Fa
             more lanes may be better though steps are the same; the first is temporal and takes
             what the others leave.
         limits: largest factor of each spatial element, outermost first.
+        coarse: only a few factors far apart, to begin with.
     """
     rows: list[tuple[int, ...]] = [()]
     inside = [1]
@@ -87,7 +96,8 @@ def enumerate_factors(bound: int, signature: str, limits: tuple[int, ...]) -> Fa
             )
             key = (size, loose)
             if key not in cache:
-                cache[key] = _options(bound, size, spatial=spatial, loose=loose, limit=limit)
+                options = _options(bound, size, spatial=spatial, loose=loose, limit=limit)
+                cache[key] = _thin(-(-bound // size), options) if coarse else options
             for factor in cache[key]:
                 extended.append((factor, *row))
                 sizes.append(size * factor)

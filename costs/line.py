@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from functools import cached_property
 
 import numpy as np
 
 from costs.candidates import Factors, count_valid, enumerate_factors
 from costs.layer import RELEVANT
 from costs.orders import Order, Structure
+
+Tally = dict[object, np.ndarray]
+"""Counts that lines of the same tilings share."""
 
 
 class Line:
@@ -24,6 +27,8 @@ class Line:
         sizes: dict[str, int],
         *,
         slides: bool = False,
+        coarse: bool = False,
+        tally: Tally | None = None,
     ):
         """Enumerate.
 
@@ -34,6 +39,8 @@ class Line:
             bound: its bound.
             sizes: largest PEs along each axis.
             slides: whether it belongs to a window of more than one row, whose tiles overlap.
+            coarse: only a few factors far apart.
+            tally: counts already made of these tilings, of the same dimension in other orders.
         """
         self.structure, self.order, self.dim, self.bound = structure, order, dim, bound
         usable = {name for name, dims, *_ in structure.axes if dim in dims}
@@ -45,25 +52,52 @@ class Line:
         letter = {
             name: "X" if structure.prefers_lanes(name, dim) else "x" for name, *_ in structure.axes
         }
-        signature = "".join(letter.get(order.elements[i], "t") for i in self.kept)
+        self.signature = "".join(letter.get(order.elements[i], "t") for i in self.kept)
         limits = tuple(sizes[order.elements[i]] for i in self.kept if order.elements[i] != "t")
-        self.tilings: Factors = enumerate_factors(bound, signature, limits)
-        for anchor, stretch in enumerate(order.free):
-            if stretch in self.kept and dim in RELEVANT[structure.anchors[anchor][0]]:
-                empty = self.tilings.factors[:, self.kept.index(stretch)] == 1
-                self.tilings = replace(
-                    self.tilings,
-                    factors=self.tilings.factors[empty],
-                    inner=self.tilings.inner[empty],
-                )
+        self.tilings: Factors = enumerate_factors(bound, self.signature, limits, coarse)
+        # loops of these stretches bring an operand nothing new: none that indexes it stands there
+        self.empty = tuple(
+            sorted(
+                self.kept.index(stretch)
+                for anchor, stretch in enumerate(order.free)
+                if stretch in self.kept and dim in RELEVANT[structure.anchors[anchor][0]]
+            )
+        )
+        self._tally: Tally = {} if tally is None else tally
+        if self.empty:
+            self.tilings = self._without_loops()
         self.axis_at = {
             order.elements[i]: n for n, i in enumerate(self.kept) if order.elements[i] != "t"
         }
-        self._counts: dict[tuple[bool, ...], np.ndarray] = {}
+
+    def _without_loops(self) -> Factors:
+        rows = (self.tilings.factors[:, list(self.empty)] == 1).all(axis=1)
+        return Factors(
+            self.tilings.bound,
+            self.tilings.signature,
+            self.tilings.factors[rows],
+            self.tilings.inner[rows],
+        )
 
     def __len__(self) -> int:
         """Number of tilings."""
         return len(self.tilings.factors)
+
+    @cached_property
+    def key(self) -> tuple[object, ...]:
+        """What the rows of this line depend on: orders of equal keys have the same rows."""
+        order = self.order
+        inputs = [i for i, (o, _) in enumerate(self.structure.anchors) if o == "I"]
+        stretches = [order.stretch(i) for i in inputs]
+        return (
+            self.signature,
+            tuple(self.axis_at.items()),
+            self.empty,
+            tuple(self.local(depth) for depth in order.depth),
+            tuple(self.kept.index(f) if f in self.kept else -1 for f in order.free),
+            tuple(self.local(s) if s in self.kept else -1 for s in stretches),
+            tuple(a == b for a in stretches for b in stretches),
+        )
 
     def local(self, depth: int) -> int:
         """Depth in this dimension's signature of a depth in the order."""
@@ -75,9 +109,10 @@ class Line:
         return np.ones(len(self)) if at is None else self.tilings.factors[:, at]
 
     def _count(self, free: tuple[bool, ...]) -> np.ndarray:
-        if free not in self._counts:
-            self._counts[free] = count_valid(self.tilings, free)
-        return self._counts[free]
+        key = (self.signature, tuple(self.axis_at), self.empty, free)
+        if key not in self._tally:
+            self._tally[key] = count_valid(self.tilings, free)
+        return self._tally[key]
 
     def count(self, depth: int, each: Sequence[str], free: int = -1) -> np.ndarray:
         """Tiles outside local `depth`; of axes, the lanes in `each` count one by one.
@@ -113,15 +148,31 @@ def _idle_stretches(structure: Structure, order: Order, dim: str, *, slides: boo
 
     A loop directly inside a tile that it indexes may as well stand directly outside it: that tile
     gets smaller and nothing else changes. Input tiles that overlap are the exception, and so is a
-    loop that may keep the overlap of the next tile inwards.
+    loop that may keep the overlap of the next tile inwards. A loop between two tiles of an operand
+    that it does not index may as well stand inside both.
     """
     idle = set()
     for place, anchor in enumerate(order.anchors):
         operand = structure.anchors[anchor][0]
-        if dim not in RELEVANT[operand]:
-            continue
         after = order.anchors[place + 1 : place + 2]
-        before_inputs = bool(after) and structure.anchors[after[0]][0] == "I"
+        following = structure.anchors[after[0]][0] if after else ""
+        if dim not in RELEVANT[operand]:
+            if following == operand:
+                idle |= _stretch_between(structure, order, anchor, after[0])
+            continue
+        before_inputs = structure.overlap and following == "I"
         if not slides or (operand != "I" and not before_inputs):
             idle.add(order.depth[anchor])
     return idle - set(order.free)
+
+
+def _stretch_between(structure: Structure, order: Order, outer: int, inner: int) -> set[int]:
+    """The stretch between two anchors of an operand that the inner one may move across.
+
+    It may not where axes would move with it that carry dimensions the operand does not have.
+    """
+    stretch = order.stretch(inner)
+    moved = order.elements[stretch + 1 : order.depth[inner]]
+    carried = {d for name, dims, *_ in structure.axes if name in moved for d in dims}
+    free = carried <= RELEVANT[structure.anchors[inner][0]]
+    return {stretch} if free and stretch >= order.depth[outer] else set()

@@ -149,7 +149,7 @@ def solve(
             key="conventions.halo", value="exact", allowed="timeloop or whole in a search"
         )
     candidates = find_candidates(layer, cores, objective, conventions)
-    structure = Structure.of(layer, cores[0])
+    structure = Structure.of(layer, cores[0], conventions)
     orders = list_orders(structure)
     sizes = {
         axis.name: max(core.axes[number].size for core in cores)

@@ -14,6 +14,7 @@ from functools import cached_property, lru_cache
 
 import numpy as np
 
+from costs.conventions import Conventions
 from costs.core import Core
 from costs.layer import OPERANDS, REDUCTION, RELEVANT, Layer
 
@@ -28,16 +29,19 @@ class Structure:
         axes: name, dimensions, multicast operands and reduction of each axis.
         throttled: levels with several instances whose bandwidth is limited, so that it matters how
             many of them work.
+        overlap: whether an input tile may keep what it shares with the one before.
     """
 
     chains: tuple[tuple[str, tuple[str, ...]], ...]
     replicated: tuple[tuple[str, tuple[str, ...]], ...]
     axes: tuple[tuple[str, tuple[str, ...], tuple[str, ...], bool], ...]
     throttled: tuple[str, ...] = ()
+    overlap: bool = True
 
     @classmethod
-    def of(cls, layer: Layer, core: Core) -> Structure:
+    def of(cls, layer: Layer, core: Core, conventions: Conventions) -> Structure:
         """The structure of a core as this layer sees it."""
+        slides = any(layer.bounds[out] > 1 < layer.bounds[kernel] for out, kernel in ("PR", "QS"))
         return cls(
             chains=tuple((o, core.chain(o)) for o in OPERANDS if o in layer.operands),
             replicated=tuple((level.name, level.replicated) for level in core.levels),
@@ -48,6 +52,7 @@ class Structure:
                 if level.replicated
                 and min(level.bandwidth, level.read_bandwidth, level.write_bandwidth) < math.inf
             ),
+            overlap=slides and conventions.halo == "timeloop",
         )
 
     @cached_property
@@ -170,7 +175,7 @@ def list_orders(structure: Structure) -> tuple[Order, ...]:
         joints = [
             i
             for i in range(1, len(merged))
-            if {anchors[a][0] for a in merged[i - 1 : i + 1]} == {"I"}
+            if structure.overlap and {anchors[a][0] for a in merged[i - 1 : i + 1]} == {"I"}
         ]
         # tiles of inputs at two levels may share the loop that keeps their overlap
         for shared in itertools.product((False, True), repeat=len(joints)):

@@ -20,6 +20,9 @@ from costs.line import Line
 from costs.orders import Order, Structure
 from costs.pareto import find_nondominated
 
+EFFORT = 500
+"""Rows compared with all others when dominated ones are removed from a large set."""
+
 DIM_NUMBER = {dim: number + 1 for number, dim in enumerate(DIMS)}
 SIMPLE_DIMS = ("G", "N", "K", "C")
 WINDOWS = (("P", "R", 0), ("Q", "S", 1))
@@ -70,6 +73,18 @@ def stack_parts(parts: Sequence[Part]) -> Part:
         np.concatenate([part.order for part in parts]),
         parts[0].dims,
         parts[0].totals,
+    )
+
+
+def no_rows(structure: Structure, dims: tuple[str, ...]) -> Part:
+    """A part without rows."""
+    return Part(
+        values=np.zeros((0, structure.columns)),
+        flagged=np.zeros((0, len(structure.anchors)), np.int8),
+        choice=np.zeros((0, len(dims)), np.int32),
+        order=np.zeros(0, np.int64),
+        dims=dims,
+        totals=np.zeros(0, object),
     )
 
 
@@ -134,7 +149,7 @@ def _contiguous(structure: Structure, order: Order, line: Line) -> np.ndarray:
 
 
 def _list_window_rows(
-    structure: Structure, order: Order, line: Line, part: Part, most_words: np.ndarray
+    structure: Structure, order: Order, line: Line, part: Part, limits: np.ndarray
 ) -> np.ndarray:
     """Tilings of one dimension of a window that fit and are not dominated among equal inputs.
 
@@ -143,7 +158,7 @@ def _list_window_rows(
     """
     rows = np.flatnonzero(
         _contiguous(structure, order, line)
-        & (part.values[:, structure.first_tile :] <= most_words).all(axis=1)
+        & (part.values[:, structure.first_tile :] <= limits).all(axis=1)
     )
     fixed = []
     for number, (operand, level) in enumerate(structure.anchors):
@@ -157,12 +172,52 @@ def _list_window_rows(
     keys = part.values[rows].copy()
     keys[:, structure.first_held : structure.first_tile] *= -1
     same = np.stack(fixed, axis=1)[rows] if fixed else np.zeros((len(rows), 0))
-    return rows[find_nondominated(np.concatenate([keys, same, -same], axis=1))]
+    return rows[find_nondominated(np.concatenate([keys, same, -same], axis=1), EFFORT)]
+
+
+def window_line_part(
+    structure: Structure, order: Order, line: Line, other: Line, pace: tuple[int, int],
+    limits: np.ndarray,
+) -> Part:  # fmt: skip
+    """Rows of one dimension of a window; words and tiles of inputs are the least of both.
+
+    Args:
+        structure: the kind of core.
+        order: the order.
+        line: tilings of the dimension.
+        other: tilings of the other one, which contributes ones for the inputs.
+        pace: input rows per step of this dimension and of the other.
+        limits: largest tiles, then largest extents, of any hardware.
+    """
+    part = simple_part(structure, order, line)
+    step, by = pace
+    for number, (operand, _, child) in enumerate(structure.edges):
+        if operand == "I" and child:
+            depth = order.depth[structure.anchors.index(("I", child))]
+            n = line.count(line.local(depth), structure.replicated_axes(child))
+            # (2) at one and at all tiles of the other dimension; what overlaps is brought once
+            one = step * (line.bound - n) + by * (other.bound - 1) * n + n
+            every = (step * (line.bound - n) + n) * other.bound
+            words = np.minimum(one, every)
+            if structure.overlap:
+                words = np.full(len(line), float(count_rows(line.bound, other.bound, pace)))
+            part.values[:, 1 + 2 * number : 3 + 2 * number] = words[:, None]
+    for number, (operand, _) in enumerate(structure.anchors):
+        if operand == "I":
+            column = part.values[:, structure.first_tile + number]
+            column[:] = (column - 1) * step + 1
+    return part.take(_list_window_rows(structure, order, line, part, limits))
+
+
+def count_rows(outputs: int, kernel: int, pace: tuple[int, int]) -> int:
+    """Input rows that a window touches, those that no kernel row meets left out."""
+    rows = np.arange(outputs)[:, None] * pace[0] + np.arange(kernel) * pace[1]
+    return np.unique(rows).size
 
 
 def window_part(
     structure: Structure, order: Order, out: Line, kernel: Line, pace: tuple[int, int],
-    keep_overlap: bool, most_words: np.ndarray,
+    limits: np.ndarray, rows: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Part:  # fmt: skip
     """Rows of an output dimension and the kernel dimension that slides along it.
 
@@ -172,14 +227,16 @@ def window_part(
         out: tilings of the output dimension.
         kernel: tilings of the kernel dimension.
         pace: stride and dilation.
-        keep_overlap: whether an input tile may keep what it shares with the one before.
-        most_words: largest tiles, then largest extents, of any hardware.
+        limits: largest tiles, then largest extents, of any hardware.
+        rows: tilings of the output and of the kernel dimension to combine; all by default.
     """
     stride, dilation = pace
     left = simple_part(structure, order, out)
     right = simple_part(structure, order, kernel)
-    rows_out = _list_window_rows(structure, order, out, left, most_words)
-    rows_kernel = _list_window_rows(structure, order, kernel, right, most_words)
+    rows_out, rows_kernel = rows or (
+        _list_window_rows(structure, order, out, left, limits),
+        _list_window_rows(structure, order, kernel, right, limits),
+    )
     a, b = (v.ravel() for v in np.meshgrid(rows_out, rows_kernel, indexing="ij"))
     values = left.values[a] * right.values[b]
     anchors = structure.anchors
@@ -199,11 +256,11 @@ def window_part(
             column = structure.first_tile + number
             p, r = left.values[a, column], right.values[b, column]
             values[:, column] = (p - 1) * stride + (r - 1) * dilation + 1
-    fit = np.flatnonzero((values[:, structure.first_tile :] <= most_words).all(axis=1))
+    fit = np.flatnonzero((values[:, structure.first_tile :] <= limits).all(axis=1))
     values, a, b = values[fit], a[fit], b[fit]
     blocks = [(values, np.zeros((len(a), len(anchors)), np.int8), np.arange(len(a)))]
     movers = ((out, kernel, a, b, (stride, dilation)), (kernel, out, b, a, (dilation, stride)))
-    overlapping = keep_overlap and kernel.bound > 1 and out.bound > 1
+    overlapping = structure.overlap and kernel.bound > 1 and out.bound > 1
     for number, (_, _, child) in edges if overlapping else ():
         if not child:
             continue

@@ -16,14 +16,35 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from costs.candidate_cost import CandidateCost
 from costs.conventions import Conventions
 from costs.core import Core
-from costs.hardware_points import Same, hardware_of
 from costs.layer import Layer
-from costs.orders import Structure, list_claims
+from costs.orders import list_claims, list_orders
 from costs.pareto import find_nondominated
-from costs.parts import SIMPLE_DIMS, WINDOWS, Part, join_parts, pair_rows, stack_parts
-from costs.tilings import EFFORT, list_simple, list_windows
+from costs.parts import (
+    EFFORT,
+    SIMPLE_DIMS,
+    WINDOWS,
+    Part,
+    join_parts,
+    no_rows,
+    pair_rows,
+    stack_parts,
+    window_line_part,
+)
+from costs.ranges import Range, calc_other_range, calc_range
+from costs.tilings import (
+    LISTED,
+    Choice,
+    Group,
+    count_tilings,
+    in_order,
+    join_orders,
+    list_groups,
+    list_part,
+    make_part,
+)
 
 CHUNK = 50_000
 """Rows joined at a time, so that memory stays bounded."""
@@ -63,155 +84,101 @@ class Search:
         self, layer: Layer, cores: Sequence[Core], objective: str, conventions: Conventions
     ):
         """Start without an incumbent."""
-        self.layer, self.objective, self.conventions = layer, objective, conventions
-        self.structure = Structure.of(layer, cores[0])
+        self.cost = CandidateCost(layer, cores, objective, conventions)
+        self.structure, self.hardware = self.cost.structure, self.cost.hardware
         self.claims = list_claims(self.structure)
-        self.levels = [level.name for level in cores[0].levels]
-        self.hardware = hardware_of(
-            tuple(map(Same, cores)), self.structure, conventions, max(layer.bits_w, layer.bits_i)
-        )
         self.incumbent = np.full(len(cores), math.inf)
         self.unfit = self.dominated = self.bounded = 0
-
-    def parts(self) -> list[Part]:
-        """The rows of every dimension of more than one iteration, in all orders."""
-        layer, bounds = self.layer, self.layer.bounds
-        largest = tuple(int(n) for n in self.hardware.axis_sizes.max(axis=1, initial=0))
+        bounds = layer.bounds
+        choices = [Choice((d,), (bounds[d],)) for d in SIMPLE_DIMS if bounds[d] > 1]
+        choices += [
+            Choice((p, r), (bounds[p], bounds[r]), (layer.stride[axis], layer.dilation[axis]))
+            for p, r, axis in WINDOWS
+            if bounds[p] > 1 or bounds[r] > 1
+        ]
+        # a row of ones makes sure that there is at least one
+        self.choices = choices or [Choice(("N",), (1,))]
+        self.sizes = tuple(int(n) for n in self.hardware.axis_sizes.max(axis=1, initial=0))
         most_words = [math.inf] * len(self.structure.anchors)
         for anchors, capacity in self.hardware.capacities:
             for anchor in anchors:
                 width = layer.bits(self.structure.anchors[anchor][0])
                 most_words[anchor] = float(capacity.max() // width)
-        frame = (self.structure, largest, tuple(most_words))
-        parts = [list_simple(*frame, d, bounds[d]) for d in SIMPLE_DIMS if bounds[d] > 1]
-        overlap = self.conventions.halo == "timeloop"
-        parts += [
-            list_windows(
-                *frame,
-                axis,
-                bounds[p],
-                bounds[r],
-                layer.stride[axis],
-                layer.dilation[axis],
-                overlap,
-            )
-            for p, r, axis in WINDOWS
-            if bounds[p] > 1 or bounds[r] > 1
-        ]
-        # a row of ones makes sure that there is at least one part
-        return parts or [list_simple(*frame, "N", 1)]
+        self.most_words = tuple(most_words)
 
-    def _word_bits(self, low: np.ndarray, high: np.ndarray) -> dict[tuple[str, str], np.ndarray]:
-        """Bits of a word of outputs on each edge: of a partial sum where one crosses."""
-        structure, layer = self.structure, self.layer
-        whole, psum = layer.bits_o, max(layer.bits_o, layer.bits_psum)
-        held = {structure.anchors[a][1]: n for n, a in enumerate(structure.holders)}
-        words = float(layer.words("O"))
-        bits = {}
-        for number, (operand, parent, child) in enumerate(structure.edges):
-            if operand == "O":
-                seen = words * (
-                    high[:, structure.first_held + held[parent]] if parent in held else 1.0
-                )
-                crossing = low[:, 1 + 2 * number] > seen
-                bits[parent, child] = np.where(crossing, float(psum), float(whole))
-        return bits
+    def count_mappings(self) -> int:
+        """Combinations of tilings and orders that lemmas 2 and 3 leave."""
+        totals = 1
+        for choice in self.choices:
+            totals *= count_tilings(list_groups(self.structure, self.sizes, choice, False))
+        return int(np.sum(totals))
 
-    def traffic(self, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Bits read and written at every level, `(rows, levels)`, at least.
+    def list_parts(self, *, coarse: bool = False) -> list[Part]:
+        """The rows of every choice in all orders, less what the incumbent's cost excludes.
 
-        Args:
-            low: `(rows, columns)` smallest values the columns can end with.
-            high: the largest.
+        Choices with few tilings come first; orders in which one of them has no row left are not
+        looked into again, and its rows narrow the range of what is to come.
         """
-        structure, layer = self.structure, self.layer
-        read, written = np.zeros((2, len(low), len(self.levels)))
-        held = {structure.anchors[a][1]: n for n, a in enumerate(structure.holders)}
-        words = float(layer.words("O"))
-        bits = self._word_bits(low, high)
-        rule = self.conventions.first_read
-        for number, (operand, parent, child) in enumerate(structure.edges):
-            above, below = low[:, 1 + 2 * number], low[:, 2 + 2 * number]
-            at = self.levels.index(parent)
-            inner = self.levels.index(child) if child else -1
-            if operand != "O":
-                width = float(layer.bits(operand))
-                read[:, at] += above * width
-                if child:
-                    written[:, inner] += below * width
+        shape = (len(list_orders(self.structure)), self.structure.columns)
+        ranges: list[Range] = []
+        for choice in self.choices:
+            least, most = calc_range(self.structure, self.sizes, choice)
+            ranges.append((np.broadcast_to(least, shape), np.broadcast_to(most, shape)))
+        listed = [list_groups(self.structure, self.sizes, c, coarse) for c in self.choices]
+        counts = [sum(g.size * len(g.orders) for g in groups) for groups in listed]
+        alive = np.ones(shape[0], bool)
+        parts: dict[int, Part] = {}
+        for i in sorted(range(len(counts)), key=counts.__getitem__):
+            least, most = _product([*ranges[:i], *ranges[i + 1 :]])
+            if counts[i] <= LISTED:
+                part = list_part(
+                    self.structure, self.sizes, self.most_words, self.choices[i], coarse
+                )
+                part = self.reduce(part.take(np.flatnonzero(alive[part.order])), least, most)
+            else:
+                part = self._list_part(self.choices[i], listed[i], alive, least, most)
+            parts[i] = part
+            ranges[i] = _extremes(part)
+            alive = np.isin(np.arange(shape[0]), part.order)
+        return [parts[i] for i in range(len(counts))]
+
+    def _list_part(
+        self, choice: Choice, groups: Sequence[Group], alive: np.ndarray,
+        least: np.ndarray | None, most: np.ndarray | None,
+    ) -> Part:  # fmt: skip
+        """Rows of a choice, listed group by group and reduced at once."""
+        ones = np.ones((*alive.shape, self.structure.columns))
+        least, most = (ones if least is None else least), (ones if most is None else most)
+        limits = np.array([*self.most_words, *self.sizes])
+        pieces = [no_rows(self.structure, choice.dims)]
+        for group in groups:
+            orders = group.orders[alive[group.orders]]
+            if not orders.size:
                 continue
-            width = bits[parent, child]
-            first = words * (
-                high[:, structure.first_held + held[parent]] if parent in held else 1.0
-            )
-            counted = rule == "counted" or (rule == "at_mac" and not child)
-            read[:, at] += (above if counted else np.maximum(above - first, 0)) * width
-            written[:, at] += above * width
-            if child:
-                seen = words * high[:, structure.first_held + held[child]]
-                again = below if rule == "counted" else np.maximum(below - seen, 0)
-                written[:, inner] += again * width
-                if self.conventions.drain_reads:
-                    read[:, inner] += below * width
-        return read, written
+            low, high = least[orders].min(axis=0), most[orders].max(axis=0)
+            rows = None
+            if len(choice.dims) > 1:
+                rows = self._list_lines(choice, group, limits, low, high)
+            part = make_part(self.structure, choice, group, limits, rows)
+            part = self.reduce(in_order(part, 0), low[None], high[None])
+            pieces += [in_order(part, int(number)) for number in orders]
+        return self.reduce(join_orders(pieces, count_tilings(groups)), least, most)
 
-    def objective_bound(self, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-        """Objective of every row under every set of prices, at least, `(rows, prices)`."""
-        read, written = self.traffic(low, high)
-        hw = self.hardware.distinct
-        cost = np.ones(())
-        if self.objective != "latency":
-            cost = (
-                read @ hw.read_price.T
-                + written @ hw.write_price.T
-                + self.layer.macs * hw.mac_energy
+    def _list_lines(
+        self, choice: Choice, group: Group, limits: np.ndarray, low: np.ndarray, high: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Tilings of each dimension of a window that the bound allows by themselves."""
+        kept = []
+        for mine, other in ((0, 1), (1, 0)):
+            pace = (choice.pace[mine], choice.pace[other])
+            line, beside = group.lines[mine], group.lines[other]
+            part = window_line_part(self.structure, line.order, line, beside, pace, limits)
+            least, most = calc_other_range(
+                self.structure, self.sizes, choice.dims[other], choice.bounds[other]
             )
-        if self.objective != "energy":
-            cycles = np.repeat(low[:, :1], hw.points, axis=1)
-            throttled = self.structure.throttled
-            for level, name in enumerate(self.levels):
-                used = np.ones(len(low))
-                if name in throttled:
-                    used = high[:, self.structure.first_used + throttled.index(name)]
-                for bits, rate in (
-                    (read, hw.read_rate), (written, hw.write_rate), (read + written, hw.rate)
-                ):  # fmt: skip
-                    if np.isfinite(rate[:, level]).any():
-                        busy = (bits[:, level] / used)[:, None] / rate[:, level]
-                        cycles = np.maximum(cycles, busy)
-            cost = cost * cycles
-        return cost
-
-    def fits(self, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-        """Whether a row can still fit each point, `(rows, points)`."""
-        structure, hw = self.structure, self.hardware
-        able = np.ones((len(low), hw.points), bool)
-        for number in range(len(structure.axes)):
-            able &= low[:, structure.first_axis + number, None] <= hw.axis_sizes[number]
-        for bits, (_, capacity) in zip(self.footprints(low, high), hw.capacities, strict=True):
-            able &= bits[:, None] <= capacity
-        return able
-
-    def footprints(self, low: np.ndarray, high: np.ndarray) -> list[np.ndarray]:
-        """Bits that each capacity constraint holds, at least, `(rows,)` each."""
-        structure = self.structure
-        widths = self._word_bits(low, high)
-        served = {parent: bits for (parent, _), bits in widths.items()}
-        return [
-            sum(
-                (
-                    low[:, structure.first_tile + anchor]
-                    * (
-                        served[structure.anchors[anchor][1]]
-                        if structure.anchors[anchor][0] == "O"
-                        else float(self.layer.bits(structure.anchors[anchor][0]))
-                    )
-                    for anchor in anchors
-                ),
-                np.zeros(len(low)),
-            )
-            for anchors, _ in self.hardware.capacities
-        ]
+            low_here, high_here = part.values * low * least, part.values * high * most
+            kept.append(part.choice[self._find_alive(low_here, high_here)[0], 0])
+        return kept[0], kept[1]
 
     def reduce(
         self, part: Part, least: np.ndarray | None, most: np.ndarray | None, *, beam: int = 0
@@ -227,69 +194,54 @@ class Search:
         last = least is None or most is None
         low = part.values if least is None else part.values * least[part.order]
         high = part.values if most is None else part.values * most[part.order]
-        bound = self.objective_bound(low, high)
-        # first without asking what fits, once for all points of the same prices
-        kind = self.hardware.kind
-        highest = np.full(bound.shape[1], -math.inf)
-        np.maximum.at(highest, kind, self.incumbent)
-        able = np.zeros((len(low), self.hardware.points), bool)
-        hopeful = np.flatnonzero((bound <= highest * SLACK).any(axis=1))
-        able[hopeful] = self.fits(low[hopeful], high[hopeful])
-        fitting = able[hopeful].any(axis=1)
-        alive = hopeful[
-            (able[hopeful] & (bound[hopeful][:, kind] <= self.incumbent * SLACK)).any(axis=1)
-        ]
-        if not beam:
-            self.unfit += len(hopeful) - int(np.count_nonzero(fitting))
-            self.bounded += len(low) - len(hopeful) + int(np.count_nonzero(fitting)) - len(alive)
-        rows = alive
-        reached = np.where(able[rows], bound[rows][:, kind], math.inf)
+        rows, reached = self._find_alive(low, high, count=not beam)
         if last and len(rows):
             self.incumbent = np.minimum(self.incumbent, reached.min(axis=0))
         if beam and len(rows) > beam:
             rows = rows[np.unique(np.argpartition(reached, beam, axis=0)[:beam])]
         elif len(rows) > 1:
             limit = None if most is None else most[part.order[rows]]
-            keys = self._keys(part.take(rows), limit)
+            keys = self.cost.keys(part.take(rows), limit)
             kept = _find_best(keys, None if last else part.order[rows])
             self.dominated += 0 if beam else len(rows) - len(kept)
             rows = rows[kept]
         return part.take(rows)
 
-    def _keys(self, part: Part, most: np.ndarray | None) -> np.ndarray:
-        """Columns in which a row must be no larger to dominate another."""
-        values = part.values
-        structure, hw = self.structure, self.hardware
-        counts = values[:, : structure.first_held]
-        held = -values[:, structure.first_held : structure.first_tile]
-        keys = [counts, held]
-        if most is None:
-            sizes = [s for _, s in hw.capacities]
-            footprints = self.footprints(values, values)
-            keys += [_snap(b, s) for b, s in zip(footprints, sizes, strict=True)]
-            keys += [
-                _snap(values[:, structure.first_axis + n], s) for n, s in enumerate(hw.axis_sizes)
-            ]
-            return np.concatenate(keys, axis=1)
-        # a tile that fits the smallest memory whatever follows is as good as any other
-        widest = [
-            max(self.layer.bits_o, self.layer.bits_psum) if o == "O" else self.layer.bits(o)
-            for o, _ in structure.anchors
-        ]
-        for anchors, capacity in hw.capacities:
-            columns = [structure.first_tile + a for a in anchors]
-            width = np.array([float(widest[a]) for a in anchors])
-            always = (values[:, columns] * most[:, columns]) @ width <= capacity.min()
-            keys.append(np.where(always[:, None], 0.0, values[:, columns]))
-        for number, size in enumerate(hw.axis_sizes):
-            column = values[:, structure.first_axis + number]
-            always = column * most[:, structure.first_axis + number] <= size.min()
-            keys.append(np.where(always, 0.0, column)[:, None])
-        keys.append((part.flagged > 0).astype(np.float64))
-        return np.concatenate(keys, axis=1)
+    def _find_alive(
+        self, low: np.ndarray, high: np.ndarray, *, count: bool = False
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Rows that may fit and be as cheap as the incumbent somewhere, and their bounds there.
+
+        Args:
+            low: `(rows, columns)` smallest values the columns can end with.
+            high: the largest.
+            count: whether to count what is left out.
+
+        Returns:
+            indices of the rows, and `(kept rows, points)` bounds, infinite where a row cannot fit.
+        """
+        bound = self.cost.objective_bound(low, high)
+        # first without asking what fits, once for all points of the same prices
+        kind = self.hardware.kind
+        highest = np.full(bound.shape[1], -math.inf)
+        np.maximum.at(highest, kind, self.incumbent)
+        hopeful = np.flatnonzero((bound <= highest * SLACK).any(axis=1))
+        able = self.cost.fits(low[hopeful], high[hopeful])
+        reached = np.where(able, bound[hopeful][:, kind], math.inf)
+        alive = (able & (reached <= self.incumbent * SLACK)).any(axis=1)
+        if count:
+            fitting = int(np.count_nonzero(able.any(axis=1)))
+            kept = int(np.count_nonzero(alive))
+            self.unfit += len(hopeful) - fitting
+            self.bounded += len(low) - len(hopeful) + fitting - kept
+        return hopeful[alive], reached[alive]
 
     def trim(self, parts: list[Part]) -> list[Part]:
         """The parts less the rows that the bound excludes whatever they are joined with."""
+        shared = np.ones(len(self.claims), bool)
+        for part in parts:
+            shared &= np.isin(np.arange(len(shared)), part.order)
+        parts = [part.take(np.flatnonzero(shared[part.order])) for part in parts]
         ranges = [_extremes(part) for part in parts]
         return [
             self.reduce(part, *_product([*ranges[:i], *ranges[i + 1 :]]))
@@ -340,7 +292,8 @@ def _find_best(keys: np.ndarray, order: np.ndarray | None) -> np.ndarray:
 def _extremes(part: Part) -> tuple[np.ndarray, np.ndarray]:
     """Smallest and largest multiplier of every column in every order, `(orders, columns)`."""
     shape = (len(part.totals), part.values.shape[1])
-    least, most = np.full(shape, math.inf), np.zeros(shape)
+    # an order without rows has no future: nothing else is asked of it
+    least, most = np.full(shape, math.inf), np.ones(shape)
     begin = np.searchsorted(part.order, np.arange(shape[0]))
     there = np.unique(part.order)
     if there.size:
@@ -357,15 +310,8 @@ def _product(
         return None, None
     least, most = np.ones(ranges[0][0].shape), np.ones(ranges[0][0].shape)
     for low, high in ranges:
-        # an order without rows has no future: infinite, never zero times infinite
-        least, most = least * low, most * np.maximum(high, 1e-300)
+        least, most = least * low, most * high
     return least, most
-
-
-def _snap(values: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """Number of the smallest size that is large enough, `(rows, 1)`."""
-    steps = np.unique(sizes)
-    return np.searchsorted(steps, values, side="left").astype(np.float64)[:, None]
 
 
 def find_candidates(
@@ -380,16 +326,16 @@ def find_candidates(
         conventions: how accesses and capacity are counted; the halo is not "exact".
     """
     search = Search(layer, cores, objective, conventions)
-    parts = search.parts()
-    enumerated = sum(
-        math.prod(part.totals[i] for part in parts) for i in range(len(parts[0].totals))
-    )
+    # a rough idea of what is cheap, then a better one, then all that could be cheaper
+    search.walk(search.trim(search.list_parts(coarse=True)), beam=BEAM)
+    search.unfit = search.dominated = search.bounded = 0
+    parts = search.list_parts()
     search.walk(search.trim(parts), beam=BEAM)
     rows = search.walk(search.trim(parts))
     return Candidates(
         rows=search.reduce(rows, None, None),
         incumbent=search.incumbent,
-        enumerated=int(enumerated),
+        enumerated=search.count_mappings(),
         unfit=search.unfit,
         dominated=search.dominated,
         bounded=search.bounded,

@@ -144,6 +144,9 @@ def evaluate(
         str | None,
         typer.Option(metavar="Bi-Bc-qb-qu-qv", help="Beside it, weights generated from bases."),
     ] = None,
+    input_size: Annotated[
+        str | None, typer.Option("--input", metavar="HxWxC", help="Input, if not its own.")
+    ] = None,
     figure: Annotated[Path | None, typer.Option(help="Draw the energy by layer (PNG).")] = None,
     data: DataOption = None,
     as_json: JsonOption = False,
@@ -151,6 +154,14 @@ def evaluate(
     """The exact cost of a network on a core, of a design on its chip, or of given mappings."""
     from dse.commands import evaluate as commands
 
+    if hardware is None:
+        stray = {
+            "--bounds": bounds, "--batch": batch != 1, "--onchip-kib": bool(onchip_kib),
+            "--insitu": insitu is not None, "--input": input_size is not None,
+            "--objective": objective != "energy", "--word-bits": word_bits != 16,
+        }  # fmt: skip
+        if given := [name for name, there in stray.items() if there]:
+            raise typer.BadParameter(f"{', '.join(given)}: only with NETWORK CORE")
     if case is not None and what is None:
         commands.evaluate_cases_command(case, as_json=as_json)
     elif what is not None and hardware is None and case is None and Path(what).is_dir():
@@ -169,8 +180,11 @@ def evaluate(
             onchip_kib=onchip_kib,
             word_bits=word_bits,
             as_json=as_json,
+            input_size=input_size,
         )
     elif insitu is not None:
+        if input_size is not None:
+            raise typer.BadParameter("--input: not with --insitu")
         from dse.commands.insitu import evaluate_insitu_command
 
         evaluate_insitu_command(
@@ -178,7 +192,13 @@ def evaluate(
         )
     else:
         commands.evaluate_network_command(
-            what, hardware, objective=objective, batch=batch, figure=figure, as_json=as_json
+            what,
+            hardware,
+            objective=objective,
+            batch=batch,
+            figure=figure,
+            as_json=as_json,
+            input_size=input_size,
         )
 
 

@@ -59,6 +59,40 @@ def test_optimum_equals_that_of_all_mappings_of_200_layers():
     assert mappings > 100_000
 
 
+def four_levels(*, two_of="I"):
+    """A core whose inputs and outputs pass two on-chip levels, replicated along an axis."""
+    spare = "".join({"I", "O", "W"} - {two_of})
+    levels = (
+        MemoryLevel("dram", read_energy_pj=100.0, write_energy_pj=101.0, bandwidth=4.0),
+        MemoryLevel("shared", (two_of, spare[0]), 14.0, read_energy_pj=9.0, write_energy_pj=8.0),
+        MemoryLevel("buffer", (two_of,), 6.0, read_energy_pj=3.0, write_energy_pj=2.5),
+        MemoryLevel(
+            "register", (spare[1],), 4.0, read_energy_pj=0.5, write_energy_pj=0.7,
+            replicated=("lanes",),
+        ),
+    )  # fmt: skip
+    return Core("four", levels, (Axis("lanes", 2, dims=("K", "C")),), mac_energy_pj=1.0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("two_of", ["I", "O", "W"])
+@pytest.mark.parametrize("conventions", [TIMELOOP, WHOLE], ids=["timeloop", "whole"])
+def test_optimum_on_four_levels_equals_that_of_all_mappings(two_of, conventions):
+    core = four_levels(two_of=two_of)
+    layers = (
+        Layer("odd", K=3, C=2, bits_psum=16),
+        Layer("window", P=3, R=2, bits_psum=8),
+        Layer("gaps", P=3, R=2, stride=(3, 1), bits_psum=8),
+        Layer("batch", N=3, K=2, bits_psum=8),
+    )
+    for layer in layers:
+        expected, count = walk_best(layer, core, OBJECTIVES, conventions)
+        assert count
+        for objective in OBJECTIVES:
+            found = goal_of(best_mapping(layer, core, objective, conventions).cost, objective)
+            assert found == pytest.approx(expected[objective], rel=1e-12), (layer.name, objective)
+
+
 LAYERS = [
     Layer("prime", K=13, C=7, P=11, Q=5, R=3, S=3, padding=((1, 1), (1, 1))),
     Layer("rgb", K=16, C=3, P=8, Q=8, R=7, S=7, stride=(2, 2), padding=((3, 2), (3, 2))),

@@ -27,6 +27,7 @@ _ROW = (
     "mapping",
 )
 _SLOT = ("layer", "kind", "core", "time_s", "energy_pj", "dram_bytes", "weights_resident")
+_LARGEST = 65536  # pixels or channels of an input
 _MEGABYTE = 1e6  # as the table of Chen et al. (HPCA 2020) counts
 
 
@@ -34,6 +35,8 @@ def evaluate_design_command(file: Path, *, inputs: int, figure: Path | None, as_
     """The cost of the design in a file, from that file alone."""
     from dse.design import evaluate_design
 
+    if figure is not None:
+        _check_figure(figure)
     found = evaluate_design(file, inputs)
     if figure is not None:
         from dse.breakdown import break_down
@@ -97,6 +100,7 @@ def evaluate_network_command(
     batch: int,
     figure: Path | None,
     as_json: bool,
+    input_size: str | None = None,
 ) -> None:
     """Every layer of a network by its best mapping on one core."""
     from costs.gpu_waves import find_gpu
@@ -104,12 +108,16 @@ def evaluate_network_command(
     from costs.library import load_core
 
     if (gpu := find_gpu(hardware)) is not None:
-        _evaluate_on_gpu(network, gpu, batch=batch, figure=figure, as_json=as_json)
+        _evaluate_on_gpu(
+            network, gpu, batch=batch, figure=figure, as_json=as_json, input_size=input_size
+        )
         return
     if objective not in ("energy", "latency", "edp"):
         raise InputError(key="--objective", value=objective, allowed="energy, latency, edp")
+    if figure is not None:
+        _check_figure(figure)
     core = load_core(hardware)
-    workload = read_workload(network, batch)
+    workload = read_workload(network, batch, input_size)
     rows = evaluate_network(workload.layers, core, objective)  # pyright: ignore[reportArgumentType]
     total = sum_rows(rows)
     if figure is not None:
@@ -126,8 +134,9 @@ def evaluate_network_command(
 
 
 def _evaluate_on_gpu(
-    network: str, gpu: Gpu, *, batch: int, figure: Path | None, as_json: bool
-) -> None:
+    network: str, gpu: Gpu, *, batch: int, figure: Path | None, as_json: bool,
+    input_size: str | None,
+) -> None:  # fmt: skip
     """Every layer's waves of thread blocks; latency alone, since energy has no source."""
     from costs.gpu_waves import ENERGY_NOTE, evaluate_waves
 
@@ -135,7 +144,7 @@ def _evaluate_on_gpu(
         raise InputError(
             "draws the energy by layer; " + ENERGY_NOTE, key="--figure", value=gpu.name
         )
-    rows = evaluate_waves(read_workload(network, batch).layers, gpu)
+    rows = evaluate_waves(read_workload(network, batch, input_size).layers, gpu)
     latency_s = math.fsum(row.latency_s for row in rows)
     names = ("macs", "blocks", "waves", "tail_utilization", "latency_s")
     layers = [
@@ -167,6 +176,7 @@ def evaluate_bounds_command(
     onchip_kib: Sequence[float],
     word_bits: int,
     as_json: bool,
+    input_size: str | None = None,
 ) -> None:
     """Traffic that no schedule can avoid, the formula, and the dataflow that reaches it."""
     from costs.bounds import calc_bounds_table
@@ -182,7 +192,7 @@ def evaluate_bounds_command(
     capacities = [1024.0 * kib for kib in onchip_kib] or [own_bytes]
     layers = [
         layer
-        for layer in read_workload(network, batch).layers
+        for layer in read_workload(network, batch, input_size).layers
         if layer.P * layer.Q * layer.R * layer.S > 1  # fully connected layers are another question
     ]
     rows = calc_bounds_table(layers, capacities, word_bits=word_bits)
@@ -214,21 +224,52 @@ def evaluate_bounds_command(
     print_table(("layer", *pairs, "compulsory"), cells, title=title)
 
 
-def read_workload(network: str, batch: int) -> Workload:
-    """The layers of a shipped network, of a user's own (`file.py:Net`), or of an ONNX file."""
+def read_workload(network: str, batch: int, input_size: str | None = None) -> Workload:
+    """The layers of a shipped network, of a user's own (`file.py:Net`), or of an ONNX file.
+
+    Args:
+        network: its name or file.
+        batch: inputs per execution.
+        input_size: height, width and channels as `HxWxC`; what an ONNX file has of its own.
+
+    Raises:
+        InputError: there is no such network, or its input size is missing or not one.
+    """
     if network.endswith(".onnx"):
         from models.onnx_workload import workload_of_onnx
 
+        if input_size is not None:
+            raise InputError("an ONNX file has its own", key="--input", value=input_size)
         return workload_of_onnx(network, batch=batch)
     from models.registry import abstract_network, network_entry
     from models.trace import workload_of
 
-    entry = network_entry(network)
-    if entry.input_shape is None:
+    shape = network_entry(network).input_shape
+    options = {}
+    if input_size is not None:
+        shape = options["input_shape"] = _parse_size(input_size)
+    if shape is None:
         raise InputError(
-            "the size of its input is not known here", value=network, allowed="a shipped network"
+            "the size of its input is not known", key="--input", value=None, allowed="HxWxC"
         )
-    return workload_of(abstract_network(network), entry.input_shape, batch=batch, name=network)
+    return workload_of(abstract_network(network, **options), shape, batch=batch, name=network)
+
+
+def _parse_size(text: str) -> tuple[int, int, int]:
+    """Height, width and channels of `HxWxC`."""
+    parts = text.lower().split("x")
+    if len(parts) != 3 or not all(p.isdecimal() and 1 <= int(p) <= _LARGEST for p in parts):
+        raise InputError(
+            key="--input", value=text, allowed=f"HxWxC, each from 1 to {_LARGEST}, as 32x32x3"
+        )
+    height, width, channels = map(int, parts)
+    return height, width, channels
+
+
+def _check_figure(file: Path) -> None:
+    """Refuses a picture that could not be written, before any work is done."""
+    if file.is_dir() or not file.parent.is_dir():
+        raise InputError(key="--figure", value=str(file), allowed="a file in a directory that exists")
 
 
 def _as_breakdown(network: str, core: str, rows: Sequence[LayerRow]) -> Breakdown:

@@ -1,0 +1,183 @@
+"""What rows of multipliers cost, or at least cost, at every hardware point.
+
+Where a choice is still open the smallest values that the columns can end with bound the cost from
+below (docs/theory/mapping_space.md, lemma 5); for complete rows it is their cost by equation (1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from costs.conventions import Conventions
+from costs.core import Core
+from costs.hardware_points import Same, hardware_of
+from costs.layer import Layer
+from costs.orders import Structure
+from costs.parts import Part
+
+
+class CandidateCost:
+    """Traffic, objective and fit of the rows of one layer on several cores of one structure."""
+
+    def __init__(
+        self, layer: Layer, cores: Sequence[Core], objective: str, conventions: Conventions
+    ):
+        """Gather what the rows are priced with."""
+        self.layer, self.objective, self.conventions = layer, objective, conventions
+        self.structure = Structure.of(layer, cores[0], conventions)
+        self.levels = [level.name for level in cores[0].levels]
+        self.hardware = hardware_of(
+            tuple(map(Same, cores)), self.structure, conventions, max(layer.bits_w, layer.bits_i)
+        )
+
+    def _word_bits(self, low: np.ndarray, high: np.ndarray) -> dict[tuple[str, str], np.ndarray]:
+        """Bits of a word of outputs on each edge: of a partial sum where one crosses."""
+        structure, layer = self.structure, self.layer
+        whole, psum = layer.bits_o, max(layer.bits_o, layer.bits_psum)
+        held = {structure.anchors[a][1]: n for n, a in enumerate(structure.holders)}
+        words = float(layer.words("O"))
+        bits = {}
+        for number, (operand, parent, child) in enumerate(structure.edges):
+            if operand == "O":
+                seen = words * (
+                    high[:, structure.first_held + held[parent]] if parent in held else 1.0
+                )
+                crossing = low[:, 1 + 2 * number] > seen
+                bits[parent, child] = np.where(crossing, float(psum), float(whole))
+        return bits
+
+    def traffic(self, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Bits read and written at every level, `(rows, levels)`, at least.
+
+        Args:
+            low: `(rows, columns)` smallest values the columns can end with.
+            high: the largest.
+        """
+        structure, layer = self.structure, self.layer
+        read, written = np.zeros((2, len(low), len(self.levels)))
+        held = {structure.anchors[a][1]: n for n, a in enumerate(structure.holders)}
+        words = float(layer.words("O"))
+        bits = self._word_bits(low, high)
+        rule = self.conventions.first_read
+        for number, (operand, parent, child) in enumerate(structure.edges):
+            above, below = low[:, 1 + 2 * number], low[:, 2 + 2 * number]
+            at = self.levels.index(parent)
+            inner = self.levels.index(child) if child else -1
+            if operand != "O":
+                width = float(layer.bits(operand))
+                read[:, at] += above * width
+                if child:
+                    written[:, inner] += below * width
+                continue
+            width = bits[parent, child]
+            first = words * (
+                high[:, structure.first_held + held[parent]] if parent in held else 1.0
+            )
+            counted = rule == "counted" or (rule == "at_mac" and not child)
+            read[:, at] += (above if counted else np.maximum(above - first, 0)) * width
+            written[:, at] += above * width
+            if child:
+                seen = words * high[:, structure.first_held + held[child]]
+                again = below if rule == "counted" else np.maximum(below - seen, 0)
+                written[:, inner] += again * width
+                if self.conventions.drain_reads:
+                    read[:, inner] += below * width
+        return read, written
+
+    def objective_bound(self, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+        """Objective of every row under every set of prices, at least, `(rows, prices)`."""
+        read, written = self.traffic(low, high)
+        hw = self.hardware.distinct
+        cost = np.ones(())
+        if self.objective != "latency":
+            cost = (
+                read @ hw.read_price.T
+                + written @ hw.write_price.T
+                + self.layer.macs * hw.mac_energy
+            )
+        if self.objective != "energy":
+            cycles = np.repeat(low[:, :1], hw.points, axis=1)
+            throttled = self.structure.throttled
+            for level, name in enumerate(self.levels):
+                used = np.ones(len(low))
+                if name in throttled:
+                    used = high[:, self.structure.first_used + throttled.index(name)]
+                for bits, rate in (
+                    (read, hw.read_rate), (written, hw.write_rate), (read + written, hw.rate)
+                ):  # fmt: skip
+                    if np.isfinite(rate[:, level]).any():
+                        busy = (bits[:, level] / used)[:, None] / rate[:, level]
+                        cycles = np.maximum(cycles, busy)
+            cost = cost * cycles
+        return cost
+
+    def fits(self, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+        """Whether a row can still fit each point, `(rows, points)`."""
+        structure, hw = self.structure, self.hardware
+        able = np.ones((len(low), hw.points), bool)
+        for number in range(len(structure.axes)):
+            able &= low[:, structure.first_axis + number, None] <= hw.axis_sizes[number]
+        for bits, (_, capacity) in zip(self.footprints(low, high), hw.capacities, strict=True):
+            able &= bits[:, None] <= capacity
+        return able
+
+    def footprints(self, low: np.ndarray, high: np.ndarray) -> list[np.ndarray]:
+        """Bits that each capacity constraint holds, at least, `(rows,)` each."""
+        structure = self.structure
+        widths = self._word_bits(low, high)
+        served = {parent: bits for (parent, _), bits in widths.items()}
+        return [
+            sum(
+                (
+                    low[:, structure.first_tile + anchor]
+                    * (
+                        served[structure.anchors[anchor][1]]
+                        if structure.anchors[anchor][0] == "O"
+                        else float(self.layer.bits(structure.anchors[anchor][0]))
+                    )
+                    for anchor in anchors
+                ),
+                np.zeros(len(low)),
+            )
+            for anchors, _ in self.hardware.capacities
+        ]
+
+    def keys(self, part: Part, most: np.ndarray | None) -> np.ndarray:
+        """Columns in which a row must be no larger to dominate another."""
+        values = part.values
+        structure, hw = self.structure, self.hardware
+        counts = values[:, : structure.first_held]
+        held = -values[:, structure.first_held : structure.first_tile]
+        keys = [counts, held]
+        if most is None:
+            sizes = [s for _, s in hw.capacities]
+            footprints = self.footprints(values, values)
+            keys += [_snap(b, s) for b, s in zip(footprints, sizes, strict=True)]
+            keys += [
+                _snap(values[:, structure.first_axis + n], s) for n, s in enumerate(hw.axis_sizes)
+            ]
+            return np.concatenate(keys, axis=1)
+        # a tile that fits the smallest memory whatever follows is as good as any other
+        widest = [
+            max(self.layer.bits_o, self.layer.bits_psum) if o == "O" else self.layer.bits(o)
+            for o, _ in structure.anchors
+        ]
+        for anchors, capacity in hw.capacities:
+            columns = [structure.first_tile + a for a in anchors]
+            width = np.array([float(widest[a]) for a in anchors])
+            always = (values[:, columns] * most[:, columns]) @ width <= capacity.min()
+            keys.append(np.where(always[:, None], 0.0, values[:, columns]))
+        for number, size in enumerate(hw.axis_sizes):
+            column = values[:, structure.first_axis + number]
+            always = column * most[:, structure.first_axis + number] <= size.min()
+            keys.append(np.where(always, 0.0, column)[:, None])
+        keys.append((part.flagged > 0).astype(np.float64))
+        return np.concatenate(keys, axis=1)
+
+
+def _snap(values: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Number of the smallest size that is large enough, `(rows, 1)`."""
+    steps = np.unique(sizes)
+    return np.searchsorted(steps, values, side="left").astype(np.float64)[:, None]
