@@ -112,7 +112,8 @@ def _masked_equals_slim(name: str, cases: tuple[str, ...]) -> None:
             kernel = small_params.get(f"bottlenecks.{boundary.name}.reduce.kernel")
             crossed = any(f and e.boundary == index for e, f in zip(net.edges, flags, strict=True))
             if crossed and widths[index] < boundary.channels:
-                assert kernel is not None and kernel.shape[-1] == widths[index]
+                assert kernel is not None
+                assert kernel.shape[-1] == widths[index]
             else:
                 assert kernel is None
 
@@ -126,3 +127,97 @@ def test_masked_equals_slim(name):
 @pytest.mark.parametrize("name", LARGE)
 def test_masked_equals_slim_in_every_large_network(name):
     _masked_equals_slim(name, ("mixed", "ones"))
+
+
+def test_each_width_and_each_crossing_matters():
+    net = _net("odd")
+    params, stats, x = _random(net, 3)
+    apply = _apply(net)
+    full = jnp.asarray([float(b.channels) for b in net.boundaries])
+    widths = full - 1
+    everywhere = jnp.ones(len(net.edges))
+    crossed = apply(params, stats, x, widths, everywhere)[0]
+    for edge in range(len(net.edges)):
+        one_fewer = apply(params, stats, x, widths, everywhere.at[edge].set(0.0))[0]
+        assert float(jnp.max(jnp.abs(one_fewer - crossed))) > 1e-6, net.edges[edge]
+    for index in range(len(net.boundaries)):
+        narrower = apply(params, stats, x, widths.at[index].set(1.0), everywhere)[0]
+        assert float(jnp.max(jnp.abs(narrower - crossed))) > 1e-6, net.boundaries[index]
+
+
+def test_without_crossings_it_is_the_users_module():
+    net = _net("odd")
+    params, stats, x = _random(net, 4)
+    body = net.network(params, stats).body  # pyright: ignore[reportAttributeAccessIssue]
+    body.eval()
+    expected = body(x)
+    widths = jnp.ones(len(net.boundaries))
+    nowhere = jnp.zeros(len(net.edges))
+    np.testing.assert_allclose(
+        _apply(net)(params, stats, x, widths, nowhere)[0], expected, rtol=0, atol=1e-5
+    )
+
+
+def test_readers_are_those_of_the_workload():
+    net = _net("odd")
+    workload = workload_of(net.abstract.traced, (8, 8, 1), pooling="fused")
+    readers = {t.boundary: [workload.layers[c].name for c in t.consumers] for t in workload.tensors}
+    for index, boundary in enumerate(net.boundaries):
+        found = [edge.consumer for edge in net.edges if edge.boundary == index]
+        assert found == readers[boundary.name]
+    # stem is read by both branches through one norm; left by dense and by the residual within it
+    assert [b.name for b in net.boundaries] == ["stem", "left", "sum.out", "tokens"]
+    assert readers["stem"] == ["left", "right"]
+    assert readers["left"] == ["dense"]
+    assert [b.rectified for b in net.boundaries] == [False, False, True, False]
+
+
+def test_recalibrated_batch_equals_batch_mode():
+    net = _net("odd")
+    params, stats, x = _random(net, 5)
+    design = jnp.ones(len(net.boundaries)), jnp.ones(len(net.edges))
+    used = {name: value + 3 for name, value in stats.items()}  # what was stored has no influence
+    pooled = recalibrate(net, params, used, [x], *design)
+    logits, measured = _apply(net, "batch")(params, stats, x, *design)
+    for name, value in measured.items():
+        np.testing.assert_allclose(pooled[name], value, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        _apply(net)(params, pooled, x, *design)[0], logits, rtol=0, atol=1e-4
+    )
+
+
+class Marked(nnx.Module):
+    """Marks what its arguments say."""
+
+    def __init__(self, *names: str, rngs: nnx.Rngs):
+        self.names = names
+        self.layers = nnx.List([nnx.Linear(4, 4, rngs=rngs) for _ in range(3)])
+
+    def __call__(self, x):
+        if "raise" in self.names:
+            raise RuntimeError("no such thing\nsecond line")
+        for layer, name in zip(self.layers, (*self.names, "", "")[:3], strict=True):
+            x = layer(x)
+            x = mark_boundary(x, name) if name else x
+        return x
+
+
+@pytest.mark.parametrize(
+    ("names", "bottlenecks", "message"),
+    [
+        (("a", "a"), "all", "two tensors are marked as one boundary"),
+        (("a b",), "all", "name of a boundary"),
+        (("a",), ["b"], "no such boundary"),
+        (("a", "b", "c"), ["c"], "not handed on"),
+        (("raise",), "all", "RuntimeError: no such thing"),
+    ],
+)
+def test_marks_that_cannot_be_are_one_error(names, bottlenecks, message):
+    with pytest.raises(InputError, match=message) as error:
+        trace_architecture(
+            lambda rngs: Marked(*names, rngs=rngs),
+            name="mine",
+            input_shape=(4,),
+            bottlenecks=bottlenecks,
+        )
+    assert "\n" not in str(error.value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -91,6 +92,8 @@ def export_command(path: Path, pick: str, out: Path, *, as_json: bool) -> None:
     else:
         for file in written:
             print_line(str(file))
+        for line in json.loads(written[0].read_text())["not_written"]:
+            print_line(f"not written: {line}")
 
 
 def make_phases(config: Experiment, rundir: RunDir) -> Sequence[Phase]:
