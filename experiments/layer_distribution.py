@@ -9,7 +9,7 @@ layers over teams of cores gain, and what is lost to tails, halos and links?
     python experiments/layer_distribution.py draw    # the figure, from split.csv
 
 Question 2: k equal Gemmini cores (16x16 PEs, 1 GHz), each with a DRAM channel, joined by ports of
-16 GB/s (UCIe standard package, 8 lanes at 16 GT/s) or .1 GB/s each way. A layer's cycles are those of
+16 GB/s (UCIe standard package, 8 lanes at 16 GT/s) or .1 GB/s each way. A layer takes the cycles of
 its best mapping for latency, its tensors coming from and going to its core's memory.
 """
 
