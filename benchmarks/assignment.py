@@ -32,7 +32,7 @@ def seconds(function, repeat):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--assignments", type=int, default=1_000_000)
     args = parser.parse_args()
     rng = np.random.default_rng(0)

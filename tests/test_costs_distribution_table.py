@@ -27,7 +27,7 @@ def list_macs(name):
     """MACs in the order of torchvision's modules: a block's shortcut after its convolutions."""
     if name == "alexnet":
         return np.array(ALEXNET, float)
-    shape = network_entry(name).input_shape
+    shape = network_entry(name).input_shape or ()
     layers = [k for k in workload_of(abstract_network(name), shape, name=name).layers if k.macs]
     layers = [layer for layer in layers if layer.kind == "conv"]
     blocks = {}
