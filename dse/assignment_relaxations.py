@@ -113,11 +113,12 @@ class Softmax:
         """Exact gradient of the multilinear extension, given the other layers' cores."""
         logits = parameters.reshape(self.layers, self.cores, -1) / temperature
         noisy = jax.lax.stop_gradient(logits) + jax.random.gumbel(key, logits.shape)
-        return _layer_moves(jnp.argmax(noisy, axis=1), jax.nn.softmax(logits, axis=1))
+        return layer_moves(jnp.argmax(noisy, axis=1), jax.nn.softmax(logits, axis=1))
 
     def round(self, parameters: Any) -> np.ndarray:
         """The likeliest core of each layer."""
-        return np.argmax(np.reshape(parameters, (self.layers, self.cores, -1)), axis=1)
+        logits = np.asarray(parameters).reshape(self.layers, self.cores, -1)
+        return np.argmax(logits, axis=1)
 
 
 @dataclass(frozen=True)
@@ -132,10 +133,10 @@ class Gumbel(Softmax):
         """Biased, less so at a low temperature, where its variance is high."""
         logits = parameters.reshape(self.layers, self.cores, -1)
         noisy = logits + jax.random.gumbel(key, logits.shape)
-        return _layer_moves(jnp.argmax(noisy, axis=1), jax.nn.softmax(noisy / temperature, axis=1))
+        return layer_moves(jnp.argmax(noisy, axis=1), jax.nn.softmax(noisy / temperature, axis=1))
 
 
-def _layer_moves(assignment: Array, chance: Array) -> Draw:
+def layer_moves(assignment: Array, chance: Array) -> Draw:
     """The neighbours that put one layer elsewhere; chance [layers, cores, designs]."""
     layers, cores, designs = chance.shape
     layer, core = np.divmod(np.arange(layers * cores), cores)
@@ -180,7 +181,7 @@ class Cuts:
 
     def _stages(self, cuts: Array) -> Array:
         """[layers] number of cuts at or before each layer; their order does not matter."""
-        return jnp.sum(cuts[:, None] <= jnp.arange(self.layers), axis=0)
+        return jnp.sum(cuts[:, None] <= jnp.arange(self.layers)[None], axis=0)
 
     def round_one(self, parameters: Array) -> Array:
         """[layers] of one design's parameters [size]."""
@@ -195,13 +196,13 @@ class Cuts:
         cuts = jnp.clip(jnp.round(mean + noise), 0, layers)
         order, orders, order_weights = _draw_order(order_key, parameters[cores:], temperature)
 
-        below = jax.nn.sigmoid((np.arange(layers) + 0.5 - mean[:, None]) / temperature)
+        below = jax.nn.sigmoid(((np.arange(layers) + 0.5)[None] - mean[:, None]) / temperature)
         below = jnp.pad(below, ((0, 0), (1, 1)), constant_values=((0, 0), (0.0, 1.0)))
         cut_weights = jnp.diff(below, axis=1)  # [cuts, positions 0 .. layers]
         moved = jnp.where(
             np.eye(cores - 1, dtype=bool)[:, None, :],
             np.arange(layers + 1.0)[None, :, None],
-            cuts,
+            cuts[None, None],
         ).reshape(-1, cores - 1)
         stages = self._stages(cuts)
         neighbours = jnp.concatenate(
@@ -254,7 +255,7 @@ class Perturbed:
         return order[solve_ordered(score[:, order])]
 
     def _draw(self, key: Array, parameters: Array, temperature: Any) -> tuple[Array, ...]:
-        layers, cores = self.layers, self.cores
+        cores = self.cores
         score_key, order_key = jax.random.split(key)
         mean, places = self._split(parameters)
         noisy = mean + temperature * jax.random.gumbel(score_key, mean.shape)

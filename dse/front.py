@@ -20,13 +20,12 @@ from scipy.stats import binomtest
 from dse.context import Context
 from dse.design import COST_COLUMNS, cost_columns, describe
 from dse.design_objective import DesignObjective
-from dse.handover import chosen_designs, final_params, objective_of, trained_weights
+from dse.handover import ROUNDINGS, chosen_designs, final_params, objective_of, trained_weights
 from dse.objective import COSTS, TERMS, calc_excess
 from dse.outcomes import RunError
 from dse.relaxed import extension_corners, split_ordinals
 from dse.rundir import DESIGNS, FRONT_FILE, write_atomically
 
-ROUNDINGS = 16
 CONFIDENCE = 0.95
 
 
@@ -70,7 +69,7 @@ class FrontPhase:
         params = {name: array[design] for name, array in self.params.items()}
         crossing = context.crossing(self.costs["crossing"])[:, design]
 
-        def correct(split: Any, widths: np.ndarray) -> int:
+        def correct(split: Any, widths: np.ndarray, crossing: np.ndarray = crossing) -> int:
             return context.evaluate(
                 params, self.stats, context.calibration, split, widths, crossing
             ).correct
@@ -84,7 +83,13 @@ class FrontPhase:
             lower, fraction = split_ordinals(shape, self.chosen["relaxed"][:, design])
             rng = np.random.default_rng([context.config.seed, 6, design])
             rounded = lower + (rng.uniform(size=(ROUNDINGS, len(lower))) < fraction)
-            found = [correct(validation, shape.widths(row)) for row in rounded]
+            drawn = drawn_assignments(self.chosen, design)
+            ordinals = np.repeat(self.chosen["ordinals"][:, [design]], drawn.shape[1], axis=1)
+            crossings = context.crossing(self.objective.costs(ordinals, drawn)["crossing"])
+            found = [
+                correct(validation, shape.widths(row), crossings[:, n % drawn.shape[1]])
+                for n, row in enumerate(rounded)
+            ]
             state["relaxed_accuracy"][design] = np.mean(found) / len(validation)
         metrics = {
             "design": design,
@@ -174,7 +179,8 @@ class FrontPhase:
             }
         row |= cost_columns(self.costs, index)
         row["relaxed_validation_accuracy"] = float(state["relaxed_accuracy"][index])
-        extended = extended_costs(self.objective, chosen["relaxed"][:, index], assignment)
+        drawn = drawn_assignments(chosen, index)
+        extended = extended_costs(self.objective, chosen["relaxed"][:, index], drawn)
         row |= {f"relaxed_{column}": extended[column] for column in COST_COLUMNS}
         gaps = chosen["gaps"][:, index]
         row |= {
@@ -204,21 +210,32 @@ def wilson(correct: int, total: int) -> tuple[float, float]:
     return float(interval.low), float(interval.high)
 
 
+def drawn_assignments(chosen: dict[str, Any], design: int) -> np.ndarray:
+    """[layers, draws] of the relaxed assignment; the final one where only that is known."""
+    if "drawn" in chosen:
+        return chosen["drawn"][:, :, design]
+    return chosen["assignment"][:, [design]]
+
+
 def extended_costs(
-    objective: DesignObjective, relaxed: np.ndarray, assignment: np.ndarray
+    objective: DesignObjective, relaxed: np.ndarray, drawn: np.ndarray
 ) -> dict[str, float]:
-    """The multilinear extension of each cost at a relaxed design, its assignment held.
+    """The multilinear extension of each cost at a relaxed design, mean over drawn assignments.
 
     Args:
         objective: exact costs.
         relaxed: [ordinals] real.
-        assignment: [layers].
+        drawn: [layers, draws].
     """
     corners, chances = extension_corners(objective.shape, relaxed)
-    tiled = np.repeat(assignment[:, None], corners.shape[1], axis=1)
-    costs = objective.costs(corners, tiled)
-    costs["throughput_per_s"] = 1.0 / costs["interval_s"]
-    return {name: float(np.sum(costs[name] * chances)) for name in COST_COLUMNS}
+    total = dict.fromkeys(COST_COLUMNS, 0.0)
+    for assignment in drawn.T:
+        tiled = np.repeat(assignment[:, None], corners.shape[1], axis=1)
+        costs = objective.costs(corners, tiled)
+        costs["throughput_per_s"] = 1.0 / costs["interval_s"]
+        for name in COST_COLUMNS:
+            total[name] += float(np.sum(costs[name] * chances)) / drawn.shape[1]
+    return total
 
 
 def _as_csv(rows: list[dict[str, Any]]) -> str:

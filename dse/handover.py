@@ -9,6 +9,8 @@ from dse.context import Context
 from dse.design_objective import DesignObjective
 from dse.objective import COSTS
 
+ROUNDINGS = 16  # of a relaxed design whose accuracy and costs before rounding are told
+
 
 def objective_of(context: Context, outputs: dict[str, Any]) -> DesignObjective:
     """The objective of an experiment whose tables (and predictor, if any) are there."""

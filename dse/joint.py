@@ -16,13 +16,14 @@ import numpy as np
 import optax
 
 from costs.errors import InputError
+from dse.assignment_relaxations import Draw, make_relaxation
 from dse.augment import prepare_pictures
 from dse.context import Context
 from dse.design_objective import DesignObjective
-from dse.handover import objective_of
+from dse.handover import ROUNDINGS, objective_of
 from dse.objective import TERMS, calc_excess, calc_terms, scalarise
-from dse.policy import decode, initial_raw
-from dse.relaxed import extended_objective, sample_corner
+from dse.policy import decode_ordinals, initial_raw
+from dse.relaxed import extend_objective, sample_ordinals
 from dse.search import polish
 from dse.selection import free_ordinals
 from dse.training import (
@@ -68,6 +69,9 @@ class JointPhase:
         self.objective = objective_of(self.context, outputs)
         self.table = jnp.asarray(self.objective.finite_table())
         self.reference = outputs["tables"]["reference"]
+        shape = self.objective.shape
+        name = self.context.config.assignment.relaxation
+        self.relaxation = make_relaxation(name, shape.layers, shape.cores)
         self.joint_step = self._make_step()
 
     def init(self, outputs: dict[str, Any]) -> dict[str, Any]:
@@ -75,7 +79,9 @@ class JointPhase:
         params, stats = self.context.net.init(jax.random.key(self.context.config.seed))
         ordinals, assignment = self.reference
         shape = self.objective.shape
-        raw = jnp.asarray(initial_raw(shape, ordinals[len(shape.max_widths) :], assignment))
+        start = initial_raw(shape, ordinals[len(shape.max_widths) :], assignment)
+        start = start[: len(shape.ordinal_high)]
+        raw = jnp.concatenate([start, self.relaxation.start(assignment)], dtype=jnp.float32)
         return {
             "params": params,
             "stats": stats,
@@ -85,6 +91,7 @@ class JointPhase:
             "frozen": np.full(len(shape.ordinal_high), -1.0, np.float32),
             "frozen_assignment": np.full(shape.layers, -1, np.int32),
             "relaxed": np.zeros(len(shape.ordinal_high)),
+            "drawn": np.zeros((shape.layers, ROUNDINGS), np.int32),
             "gaps": np.zeros(3),
         }
 
@@ -128,6 +135,7 @@ class JointPhase:
             "ordinals": state["frozen"].astype(int)[:, None],
             "assignment": state["frozen_assignment"].astype(int)[:, None],
             "relaxed": state["relaxed"][:, None],
+            "drawn": state["drawn"][:, :, None],
             "gaps": state["gaps"][:, None],
         }
         return {"params": state["params"], "stats": state["stats"], "chosen": chosen}
@@ -142,7 +150,8 @@ class JointPhase:
         all_due = part >= self.settings.freeze_assignment and state["frozen_assignment"][0] < 0
         if not (widths_due or all_due):
             return state
-        ordinals, logits = decode(shape, np.asarray(state["raw"])[:, None], np)
+        raw = np.asarray(state["raw"])[:, None]
+        ordinals = decode_ordinals(shape, raw[: len(shape.ordinal_high)], np)
         is_width = np.arange(len(shape.ordinal_high)) < len(shape.max_widths)
         open_ = state["frozen"] < 0
         relaxed = np.where(open_, ordinals[:, 0], state["relaxed"])
@@ -151,11 +160,19 @@ class JointPhase:
         if not all_due:
             relaxed = np.where(is_width, relaxed, state["relaxed"])
             return {**state, "frozen": frozen, "relaxed": relaxed}
+        parameters = raw[len(shape.ordinal_high) :]
+        # as it is drawn last: the relaxed assignment before it is rounded
+        first, last = self.settings.temperature
+        drawn = self.relaxation.draw(
+            jax.random.fold_in(jax.random.key(self.context.config.seed), 7),
+            jnp.repeat(jnp.asarray(parameters), ROUNDINGS, axis=1),
+            first * (last / first) ** part,
+        ).assignment
         found = polish(
             self.objective,
             self.preference,
             nearest.astype(int),
-            np.argmax(logits[:, :, 0], axis=1),
+            self.relaxation.round(parameters)[:, 0],
             free_ordinals(self.context, shape) & ~is_width,
         )
         return {
@@ -163,6 +180,7 @@ class JointPhase:
             "frozen": found.ordinals.astype(np.float32),
             "frozen_assignment": found.assignment.astype(np.int32),
             "relaxed": relaxed,
+            "drawn": np.asarray(drawn, np.int32),
             "gaps": np.array([found.gap_before, found.gap_after, found.hardware_gap]),
         }
 
@@ -171,8 +189,9 @@ class JointPhase:
         net, training = context.net, context.config.training
         params_shape = jax.eval_shape(net.init, jax.random.key(0))[0]
         weight_tree = jax.tree.structure(jax.eval_shape(self.weight_optimizer.init, params_shape))
-        size = len(shape.ordinal_high) + shape.layers * shape.cores
-        design_tree = jax.tree.structure(self.design_optimizer.init(jnp.zeros(size)))
+        relaxation, count = self.relaxation, len(shape.ordinal_high)
+        start = jnp.zeros(count + relaxation.size)
+        design_tree = jax.tree.structure(self.design_optimizer.init(start))
         ends = _edge_ends(context)
         task_scale = context.config.objective.task_scale
         seed = context.config.seed
@@ -217,21 +236,17 @@ class JointPhase:
             objective = self.objective.for_jax(table)
 
             def loss_fn(params: Any, raw: Array) -> Any:
-                ordinals, logits = decode(shape, raw[:, None])
+                ordinals = decode_ordinals(shape, raw[:count, None])
                 ordinals = jnp.where(frozen[:, None] >= 0, frozen[:, None], ordinals)
-                logits = logits / temperature
-                fixed = 1e4 * jax.nn.one_hot(frozen_assignment, shape.cores)[:, :, None]
-                logits = jnp.where((frozen_assignment >= 0)[:, None, None], fixed, logits)
-                corner = jax.lax.stop_gradient(sample_corner(corner_key, shape, ordinals, logits))
-                cost = extended_objective(
-                    cost_value(objective, preference, part), shape, corner, ordinals, logits
-                )[0]
-                hard, assignment = corner
+                round_key, core_key = jax.random.split(corner_key)
+                hard = jax.lax.stop_gradient(sample_ordinals(round_key, shape, ordinals))
+                draw = relaxation.draw(core_key, raw[count:, None], temperature)
+                draw = _hold(draw, frozen_assignment)
+                value = cost_value(objective, preference, part)
+                cost = extend_objective(value, shape, hard, draw, ordinals)[0]
                 relaxed = ordinals[: len(shape.max_widths), 0]
                 widths = shape.widths(hard)[:, 0] + relaxed - jax.lax.stop_gradient(relaxed)
-                crossing = _crossing(
-                    ends, assignment[:, 0], jax.nn.softmax(logits[:, :, 0], axis=1)
-                )
+                crossing = _crossing(ends, draw)
                 logits_out, _ = net.apply(params, stats, pictures, widths, crossing, "batch")
                 task = cross_entropy(logits_out, labels, training.label_smoothing)
                 correct = jnp.mean(jnp.argmax(logits_out, -1) == labels)
@@ -269,14 +284,24 @@ def _edge_ends(context: Context) -> np.ndarray:
     return np.array(ends)
 
 
-def _crossing(ends: np.ndarray, assignment: Array, chance: Array) -> Array:
+def _hold(draw: Draw, frozen: Array) -> Draw:
+    """The draw, or without any gradient the assignment that is kept once it is there."""
+    held = frozen[0] >= 0
+    return Draw(
+        jnp.where(held, frozen[:, None], draw.assignment),
+        jnp.where(held, frozen[:, None, None], draw.neighbours),
+        jnp.where(held, 0.0, draw.weights),
+    )
+
+
+def _crossing(ends: np.ndarray, draw: Draw) -> Array:
     """[network edges] hard 0/1 gates with the gradient of the probability of crossing.
 
     Args:
         ends: producing and consuming layer of each edge.
-        assignment: [layers] the corner's cores.
-        chance: [layers, cores] probabilities that it was drawn from.
+        draw: of one design.
     """
-    hard = (assignment[ends[:, 0]] != assignment[ends[:, 1]]).astype(jnp.float32)
-    soft = 1.0 - jnp.sum(chance[ends[:, 0]] * chance[ends[:, 1]], axis=1)
-    return hard + soft - jax.lax.stop_gradient(soft)
+    here, there = ends[:, 0], ends[:, 1]
+    hard = (draw.assignment[here, 0] != draw.assignment[there, 0]).astype(jnp.float32)
+    crosses = (draw.neighbours[here, :, 0] != draw.neighbours[there, :, 0]).astype(jnp.float32)
+    return hard + draw.estimate(crosses.T)  # one design: weights [columns, 1]

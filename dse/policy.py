@@ -36,12 +36,16 @@ def decode(shape: Shape, raw: Any, xp: Any = jnp) -> tuple[Any, Any]:
         ordinals [ordinals, designs] and logits [layers, cores, designs].
     """
     count = len(shape.ordinal_high)
-    part = 1.0 / (1.0 + xp.exp(-raw[:count]))
-    top = shape.ordinal_high[:, None].astype(np.float32)
-    is_width = (np.arange(count) < len(shape.max_widths))[:, None]
-    ordinals = xp.where(is_width, xp.exp(part * np.log(np.maximum(top, 1.0))), part * top)
     logits = raw[count:].reshape(shape.layers, shape.cores, -1)
-    return ordinals, logits
+    return decode_ordinals(shape, raw[:count], xp), logits
+
+
+def decode_ordinals(shape: Shape, raw: Any, xp: Any = jnp) -> Any:
+    """Real ordinals [ordinals, designs] of unbounded parameters of the same shape."""
+    part = 1.0 / (1.0 + xp.exp(-raw))
+    top = shape.ordinal_high[:, None].astype(np.float32)
+    is_width = (np.arange(len(raw)) < len(shape.max_widths))[:, None]
+    return xp.where(is_width, xp.exp(part * np.log(np.maximum(top, 1.0))), part * top)
 
 
 def initial_raw(shape: Shape, knobs: np.ndarray, assignment: np.ndarray) -> np.ndarray:

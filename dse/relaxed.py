@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from costs.problem import Problem
+from dse.assignment_relaxations import Draw, layer_moves
 
 Array = jax.Array
 
@@ -106,10 +107,14 @@ def sample_corner(key: Array, shape: Shape, ordinals: Array, logits: Array) -> t
         [ordinals, designs] integer-valued floats and [layers, designs] core indices.
     """
     round_key, core_key = jax.random.split(key)
-    lower, fraction = split_ordinals(shape, ordinals, jnp)
-    up = jax.random.uniform(round_key, fraction.shape) < fraction
     noise = jax.random.gumbel(core_key, logits.shape)
-    return lower + up, jnp.argmax(logits + noise, axis=1)
+    return sample_ordinals(round_key, shape, ordinals), jnp.argmax(logits + noise, axis=1)
+
+
+def sample_ordinals(key: Array, shape: Shape, ordinals: Array) -> Array:
+    """[ordinals, designs] one independent rounding of real ordinals [ordinals, designs]."""
+    lower, fraction = split_ordinals(shape, ordinals, jnp)
+    return lower + (jax.random.uniform(key, fraction.shape) < fraction)
 
 
 def extended_objective(
@@ -133,36 +138,56 @@ def extended_objective(
         [designs] values at the corner, differentiable in `ordinals` and `logits`.
     """
     hard, assignment = corner
+    draw = layer_moves(assignment, jax.nn.softmax(logits, axis=1))
+    return extend_objective(objective, shape, hard, draw, ordinals)
+
+
+def extend_objective(
+    objective: Callable[[Array, Array, Array], Array],
+    shape: Shape,
+    hard: Array,
+    draw: Draw,
+    ordinals: Array,
+) -> Array:
+    """Exact objective of drawn designs, carrying the gradient of its expectation.
+
+    Args:
+        objective: as for `extended_objective`.
+        shape: design space.
+        hard: [ordinals, designs] rounded ordinals.
+        draw: assignments of any relaxation, with their neighbours.
+        ordinals: [ordinals, designs] real.
+
+    Returns:
+        [designs] values at the drawn designs, differentiable in `ordinals` and `draw.weights`.
+    """
+    assignment, neighbours = draw.assignment, draw.neighbours
     count, designs = ordinals.shape
-    layers, cores = logits.shape[:2]
+    layers, moves = neighbours.shape[:2]
     lower, _ = split_ordinals(shape, ordinals, jnp)
     flipped = jnp.where(hard > lower, lower, jnp.minimum(lower + 1, shape.ordinal_high[:, None]))
 
-    # columns: the corner, one flip for each ordinal, one move for each (layer, core)
+    # columns: the corner, one flip for each ordinal, the neighbours of the assignment
     eye = jnp.eye(count, dtype=bool)[:, :, None]
     flips = jnp.where(eye, flipped[:, None, :], hard[:, None, :])  # [n, flips, designs]
-    stay = jnp.broadcast_to(hard[:, None, :], (count, 1 + layers * cores, designs))
-    moves = jnp.broadcast_to(assignment[:, None, :], (layers, layers * cores, designs))
-    moved_layer, moved_core = np.divmod(np.arange(layers * cores), cores)
-    moves = moves.at[moved_layer, np.arange(layers * cores), :].set(moved_core[:, None])
+    stay = jnp.broadcast_to(hard[:, None, :], (count, 1 + moves, designs))
     same = jnp.broadcast_to(assignment[:, None, :], (layers, 1 + count, designs))
     all_ordinals = jnp.concatenate([stay[:, :1], flips, stay[:, 1:]], axis=1)
-    all_assignments = jnp.concatenate([same, moves], axis=1)
-    columns = 1 + count + layers * cores
+    all_assignments = jnp.concatenate([same, neighbours], axis=1)
+    columns = 1 + count + moves
     which = jnp.tile(jnp.arange(designs), columns)
     values = jax.lax.stop_gradient(
         objective(
-            all_ordinals.reshape(count, -1), all_assignments.reshape(layers, -1), which
+            all_ordinals.reshape(count, columns * designs),
+            all_assignments.reshape(layers, columns * designs),
+            which,
         ).reshape(columns, designs)
     )
     exact = values[0]
     sign = jnp.where(hard > lower, 1.0, -1.0)
     slope = sign * (exact[None] - values[1 : 1 + count])
-    by_core = values[1 + count :].reshape(layers, cores, designs)
-    chance = jax.nn.softmax(logits, axis=1)
     gradient_only = jnp.sum((ordinals - jax.lax.stop_gradient(ordinals)) * slope, axis=0)
-    gradient_only += jnp.sum((chance - jax.lax.stop_gradient(chance)) * by_core, axis=(0, 1))
-    return exact + gradient_only
+    return exact + gradient_only + draw.estimate(values[1 + count :])
 
 
 def extension_corners(shape: Shape, ordinals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
