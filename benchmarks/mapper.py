@@ -26,7 +26,7 @@ from costs.mapper import best_mapping
 from costs.search import Search
 
 BLOCK = 1024
-"""Rows on either side of a compiled block: a million pairs."""
+"""Most rows on either side of a compiled block: a million pairs."""
 
 
 def conv(name, c, k, size, kernel=3, stride=1):
@@ -125,8 +125,8 @@ def measure_rate(layer, core, seconds):
         rows = (a[:, None, :] * b[None, :, :]).reshape(-1, a.shape[1])
         sides.append(np.unique(rows, axis=0).astype(np.float32))
     left, right = (
-        [jnp.asarray(side[i : i + BLOCK]) for i in range(0, len(side) - BLOCK + 1, BLOCK)]
-        for side in sides
+        [jnp.asarray(side[i : i + rows]) for i in range(0, len(side) - rows + 1, rows)]
+        for side, rows in ((side, min(BLOCK, len(side))) for side in sides)
     )
     block = make_block(search)
     jax.block_until_ready(block(left[0], right[0]))
@@ -134,7 +134,7 @@ def measure_rate(layer, core, seconds):
     for a in left:
         for b in right:
             jax.block_until_ready(block(a, b))
-            done += BLOCK * BLOCK
+            done += len(a) * len(b)
             if time.perf_counter() - start > seconds:
                 return done / (time.perf_counter() - start), done, len(sides[0]) * len(sides[1])
     return done / (time.perf_counter() - start), done, len(sides[0]) * len(sides[1])
