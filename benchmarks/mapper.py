@@ -24,6 +24,7 @@ from costs.layer import Layer
 from costs.library import load_core
 from costs.mapper import best_mapping
 from costs.search import Search
+from costs.tilings import count_tilings, list_groups, make_part
 
 BLOCK = 1024
 """Most rows on either side of a compiled block: a million pairs."""
@@ -116,12 +117,17 @@ def make_block(search):
 def measure_rate(layer, core, seconds):
     """Distinct candidates per second, all of one order of storage positions at a time."""
     search = Search(layer, [core], "energy", TIMELOOP)
-    # without an incumbent nothing is left out but what is dominated in its own dimension
-    parts = search.list_parts()
-    order = int(np.argmax(np.bincount(parts[-1].order)))
+    limits = np.array([*search.most_words, *search.sizes])
+    listed = [list_groups(search.structure, search.sizes, c, False) for c in search.choices]
+    order = int(np.argmax(np.prod([count_tilings(groups) for groups in listed], axis=0)))
+    values = [
+        make_part(search.structure, choice, group, limits).values
+        for choice, groups in zip(search.choices, listed, strict=True)
+        for group in groups
+        if order in group.orders
+    ]
     sides = []
-    for pair in (parts[:2], parts[2:]):
-        a, b = (p.values[p.order == order] for p in pair)
+    for a, b in (values[:2], values[2:]):
         rows = (a[:, None, :] * b[None, :, :]).reshape(-1, a.shape[1])
         sides.append(np.unique(rows, axis=0).astype(np.float32))
     left, right = (
