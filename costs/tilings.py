@@ -79,7 +79,7 @@ def list_groups(
 
 def make_part(
     structure: Structure, choice: Choice, group: Group, limits: np.ndarray,
-    rows: tuple[np.ndarray, ...] | None = None,
+    rows: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Part:  # fmt: skip
     """Rows of a choice in a group of orders; `order` is that of the first.
 

@@ -155,13 +155,8 @@ def evaluate(
     from dse.commands import evaluate as commands
 
     if hardware is None:
-        stray = {
-            "--bounds": bounds, "--batch": batch != 1, "--onchip-kib": bool(onchip_kib),
-            "--insitu": insitu is not None, "--input": input_size is not None,
-            "--objective": objective != "energy", "--word-bits": word_bits != 16,
-        }  # fmt: skip
-        if given := [name for name, there in stray.items() if there]:
-            raise typer.BadParameter(f"{', '.join(given)}: only with NETWORK CORE")
+        given = {"--bounds": bounds, "--batch": batch != 1, "--input": input_size is not None}
+        commands.refuse_stray(given | {"--onchip-kib": onchip_kib, "--insitu": insitu})
     if case is not None and what is None:
         commands.evaluate_cases_command(case, as_json=as_json)
     elif what is not None and hardware is None and case is None and Path(what).is_dir():
@@ -174,17 +169,11 @@ def evaluate(
         raise typer.BadParameter("give NETWORK CORE, a design.yaml, an export, or --case FILE")
     elif bounds:
         commands.evaluate_bounds_command(
-            what,
-            hardware,
-            batch=batch,
-            onchip_kib=onchip_kib,
-            word_bits=word_bits,
-            as_json=as_json,
-            input_size=input_size,
-        )
+            what, hardware, batch=batch, onchip_kib=onchip_kib, word_bits=word_bits,
+            as_json=as_json, input_size=input_size,
+        )  # fmt: skip
     elif insitu is not None:
-        if input_size is not None:
-            raise typer.BadParameter("--input: not with --insitu")
+        commands.refuse_stray({"--input": input_size}, "without --insitu")
         from dse.commands.insitu import evaluate_insitu_command
 
         evaluate_insitu_command(
@@ -192,14 +181,9 @@ def evaluate(
         )
     else:
         commands.evaluate_network_command(
-            what,
-            hardware,
-            objective=objective,
-            batch=batch,
-            figure=figure,
-            as_json=as_json,
-            input_size=input_size,
-        )
+            what, hardware, objective=objective, batch=batch, figure=figure,
+            as_json=as_json, input_size=input_size,
+        )  # fmt: skip
 
 
 @app.command()

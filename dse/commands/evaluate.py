@@ -266,10 +266,19 @@ def _parse_size(text: str) -> tuple[int, int, int]:
     return height, width, channels
 
 
+def refuse_stray(given: dict[str, Any], where: str = "with NETWORK CORE") -> None:
+    """Refuses options that would be passed over in silence."""
+    for name, value in given.items():
+        if value:
+            raise InputError("does not apply here", key=name, allowed=f"only {where}")
+
+
 def _check_figure(file: Path) -> None:
     """Refuses a picture that could not be written, before any work is done."""
     if file.is_dir() or not file.parent.is_dir():
-        raise InputError(key="--figure", value=str(file), allowed="a file in a directory that exists")
+        raise InputError(
+            key="--figure", value=str(file), allowed="a file in a directory that exists"
+        )
 
 
 def _as_breakdown(network: str, core: str, rows: Sequence[LayerRow]) -> Breakdown:
