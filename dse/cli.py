@@ -13,6 +13,8 @@ from typing import Annotated
 
 import typer
 
+from dse.cli_options import DataOption, JsonOption, RunArgument, SetOption
+from dse.cli_studies import add_studies
 from dse.outcomes import (
     EXIT_BAD_INPUT,
     EXIT_DONE,
@@ -30,33 +32,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")]
-SetOption = Annotated[
-    list[str],
-    typer.Option("--set", metavar="KEY=VALUE", help="Change one key, such as seed=3; repeatable."),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a program.")]
-
-
-def _use_data_dir(path: Path | None) -> Path | None:
-    """Tell whoever reads a data set, in this process and those it starts, where data sets lie."""
-    if path is not None:
-        from dse.data.store import use_data_dir
-
-        use_data_dir(path)
-    return path
-
-
-DataOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--data",
-        metavar="DIR",
-        callback=_use_data_dir,
-        help="Where data sets lie; default: NARROWS_DATA, else the user's cache folder.",
-    ),
-]
 
 
 @app.command()
@@ -218,20 +193,6 @@ def assign(
 
 
 @app.command()
-def cores(
-    source: Annotated[
-        Path, typer.Argument(metavar="CONFIG | DIR", help="A sweep's YAML file, or its results.")
-    ],
-    out: Annotated[Path | None, typer.Option(help="Where results go.")] = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Choose the few core types that serve many networks, from a sweep over arrays and buffers."""
-    from dse.commands.cores import cores_command
-
-    cores_command(source, out, as_json=as_json)
-
-
-@app.command()
 def validate(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="YAML files.")],
     data: DataOption = None,
@@ -271,19 +232,6 @@ def schema(
 
 
 @app.command()
-def optimality(
-    out: Annotated[Path, typer.Option(help="The directory for table, figure and record.")],
-    spaces: Annotated[int, typer.Option(min=1, help="How many spaces.")] = 100,
-    seed: Annotated[int, typer.Option(min=0, help="Everything random derives from it.")] = 0,
-    as_json: JsonOption = False,
-) -> None:
-    """How close the optimizer comes to the optimum in joint spaces small enough to list."""
-    from dse.commands.study import optimality_command
-
-    optimality_command(spaces, seed, out, as_json=as_json)
-
-
-@app.command()
 def ask(
     run: RunArgument,
     prefer: Annotated[
@@ -306,47 +254,7 @@ def ask(
     ask_command(run, prefer, budget, out, as_json=as_json)
 
 
-@app.command()
-def compare(
-    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="An experiment's YAML file.")],
-    out: Annotated[Path, typer.Option(help="The directory for table, figure and record.")],
-    set_: SetOption = [],  # noqa: B006 - typer copies defaults
-    method: Annotated[
-        list[str], typer.Option(help="A baseline beside the surface; repeatable; default: all.")
-    ] = [],  # noqa: B006 - typer copies defaults
-    seeds: Annotated[int, typer.Option(min=1, help="Paired seeds.")] = 5,
-    as_json: JsonOption = False,
-) -> None:
-    """The surface against its baselines at equal passes; goes on where it was stopped."""
-    from dse.commands.study import compare_command
-
-    compare_command(config, out, set_, method, seeds, as_json=as_json)
-
-
-@app.command(name="break-even")
-def break_even(
-    run: RunArgument,
-    out: Annotated[Path, typer.Option(help="The directory for table, figure and record.")],
-    tolerance: Annotated[
-        float, typer.Option(min=0.0, help="Predicted cross-entropy that may be lost [nat].")
-    ] = 0.02,
-    seed: Annotated[int, typer.Option(min=0, help="Of the widths that are tried.")] = 0,
-    as_json: JsonOption = False,
-) -> None:
-    """Where bottlenecks pay: link energy by MAC energy, from a finished surface, in seconds."""
-    from dse.commands.study import break_even_command
-
-    break_even_command(run, out, tolerance, seed, as_json=as_json)
-
-
-@app.command()
-def draw(
-    study: Annotated[Path, typer.Argument(metavar="STUDY", help="Where a study was recorded.")],
-) -> None:
-    """Draw the figure of a recorded study again, from its CSV."""
-    from dse.commands.study import draw_command
-
-    draw_command(study)
+add_studies(app)
 
 
 def main() -> None:
