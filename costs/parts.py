@@ -274,13 +274,13 @@ def window_part(
             rivals = [i for i in range(len(anchors)) if order.stretch(i) == order.stretch(anchor)]
             for block, marks, base in blocks:
                 others = (marks[:, rivals] > 0) & (marks[:, rivals] != DIM_NUMBER[mover.dim])
-                rows = np.flatnonzero(useful[base] & ~others.any(axis=1))
-                fresh, fresh_marks = block[rows].copy(), marks[rows].copy()
-                fresh[:, 1 + 2 * number : 3 + 2 * number] -= saved[base[rows], None]
+                saving = np.flatnonzero(useful[base] & ~others.any(axis=1))
+                fresh, fresh_marks = block[saving].copy(), marks[saving].copy()
+                fresh[:, 1 + 2 * number : 3 + 2 * number] -= saved[base[saving], None]
                 fresh_marks[:, anchor] = DIM_NUMBER[mover.dim]
-                moved.append((fresh, fresh_marks, base[rows]))
+                moved.append((fresh, fresh_marks, base[saving]))
         blocks += moved
-    base = np.concatenate([rows for _, _, rows in blocks])
+    base = np.concatenate([origin for _, _, origin in blocks])
     return Part(
         values=np.concatenate([block for block, _, _ in blocks]),
         flagged=np.concatenate([marks for _, marks, _ in blocks]),

@@ -175,9 +175,8 @@ def _onnx_files(
     net: Functional, params: Flat, stats: Flat, name: str
 ) -> tuple[dict[str, bytes], Callable[[np.ndarray], np.ndarray]]:
     """The three ONNX files, and the predictions of the network without quantisers."""
-    assert isinstance(net.architecture, Architecture)
     folded = fold_norms(net, params, stats)
-    float_net = Functional.from_architecture(without_quantisers(net.architecture))
+    float_net = Functional.from_architecture(without_quantisers(net.operations))
     float_stats = {k: v for k, v in stats.items() if not k.endswith(".range")}
     float_folded = fold_norms(float_net, params, float_stats)
     files = {}
@@ -186,8 +185,7 @@ def _onnx_files(
         ("model_float.onnx", float_folded, None),
         ("workload.onnx", float_folded, 1),
     ):
-        assert isinstance(model.architecture, Architecture)
-        written = to_onnx(model.architecture, weights, measured, name=name, batch=batch)
+        written = to_onnx(model.operations, weights, measured, name=name, batch=batch)
         files[file] = to_bytes(written)
     return files, predict_logits(float_net, params, float_stats)
 

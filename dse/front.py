@@ -228,7 +228,7 @@ def extended_costs(
         drawn: [layers, draws].
     """
     corners, chances = extension_corners(objective.shape, relaxed)
-    total = dict.fromkeys(COST_COLUMNS, 0.0)
+    total: dict[str, float] = dict.fromkeys(COST_COLUMNS, 0.0)
     for assignment in drawn.T:
         tiled = np.repeat(assignment[:, None], corners.shape[1], axis=1)
         costs = objective.costs(corners, tiled)

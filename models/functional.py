@@ -16,6 +16,7 @@ import jax
 from flax import nnx
 from jax.core import Tracer
 
+from costs.errors import InputError
 from models.architecture import Architecture
 from models.bottleneck import Boundary, Edge
 from models.crossing_network import STATISTICS, Widths
@@ -59,6 +60,14 @@ class Functional:
     def architecture(self) -> AnyArchitecture:
         """The network's architecture."""
         return self.abstract.architecture
+
+    @property
+    def operations(self) -> Architecture:
+        """The same of a network that is a list of operations; a traced one is none."""
+        architecture = self.architecture
+        if isinstance(architecture, Architecture):
+            return architecture
+        raise InputError("is not a list of operations", key=architecture.name)
 
     @property
     def boundaries(self) -> tuple[Boundary, ...]:

@@ -9,6 +9,7 @@ import pytest
 
 from costs.errors import InputError
 from costs.gpu_waves import (
+    Gpu,
     calc_wave_latency_s,
     calc_waves,
     calc_width_table_s,
@@ -18,7 +19,14 @@ from costs.gpu_waves import (
 )
 from costs.layer import Layer
 
-GPU = find_gpu("gpu_80sm")
+
+def _published() -> Gpu:
+    gpu = find_gpu("gpu_80sm")
+    assert gpu is not None
+    return gpu
+
+
+GPU = _published()
 LAYER = Layer("conv", N=16, K=512, C=256, P=28, Q=28, R=3, S=3)
 
 # shared/reference/papers.md, D: Tm, Tn = 128, 64, 28x28, N = 16, 80 SMs

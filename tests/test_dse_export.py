@@ -60,7 +60,7 @@ def make_slim(name: str) -> Slim:
 @functools.cache
 def make_float(name: str) -> Slim:
     net, params, stats = make_slim(name)
-    made = Functional.from_architecture(without_quantisers(net.architecture))
+    made = Functional.from_architecture(without_quantisers(net.operations))
     return made, params, {k: v for k, v in stats.items() if not k.endswith(".range")}
 
 
@@ -75,7 +75,7 @@ def test_onnx_without_quantisers_equals_the_network(name):
     pictures = pictures_for(net, 250)
     ours = predict_logits(net, params, stats)(pictures)
     for written in (make_float(name), fold_norms(net, params, stats)):
-        model = to_onnx(written[0].architecture, written[1], written[2], name=name)
+        model = to_onnx(written[0].operations, written[1], written[2], name=name)
         theirs = onnx_logits(to_bytes(model), pictures)
         assert np.abs(ours - theirs).max() <= 1e-5 * max(1.0, float(np.abs(ours).max()))
 
@@ -86,7 +86,7 @@ def test_onnx_with_quantisers_predicts_alike(name):
     pictures = pictures_for(net, 1000)
     ours = predict_logits(net, params, stats)(pictures)
     folded, weights, measured = fold_norms(net, params, stats)
-    model = to_onnx(folded.architecture, weights, measured, name=name)
+    model = to_onnx(folded.operations, weights, measured, name=name)
     assert {"Round", "Clip"} <= {node.op_type for node in model.graph.node}
     theirs = onnx_logits(to_bytes(model), pictures)
     assert np.mean(ours.argmax(1) == theirs.argmax(1)) >= 0.999
@@ -95,7 +95,7 @@ def test_onnx_with_quantisers_predicts_alike(name):
 def test_onnx_says_all_that_other_tools_need():
     net, params, stats = make_float("pooled")
     folded, weights, measured = fold_norms(net, params, stats)
-    model = to_onnx(folded.architecture, weights, measured, name="net", batch=1)
+    model = to_onnx(folded.operations, weights, measured, name="net", batch=1)
     onnx.checker.check_model(model, full_check=True)
     graph = model.graph
     known = {entry.name: entry for entry in (*graph.value_info, *graph.input, *graph.output)}
@@ -118,7 +118,7 @@ def test_onnx_has_the_macs_of_the_network(tmp_path):
     net, params, stats = make_float("projected")
     traced = workload_of(net.abstract, net.architecture.input_shape, pooling="fused")
     folded, weights, measured = fold_norms(net, params, stats)
-    model = to_onnx(folded.architecture, weights, measured, name="net", batch=1)
+    model = to_onnx(folded.operations, weights, measured, name="net", batch=1)
     (tmp_path / "net.onnx").write_bytes(to_bytes(model))
     read = workload_of_onnx(tmp_path / "net.onnx")
     ours = [layer.macs for layer in traced.layers if layer.kind == "conv"]

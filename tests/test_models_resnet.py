@@ -6,6 +6,7 @@ import pytest
 from costs.errors import InputError
 from models.architecture import Node
 from models.functional import Functional, count_parameters
+from models.network import Network
 from models.resnet import SPECS, ResNetSpec, Stage, resnet_architecture
 from models.trace import workload_of
 
@@ -67,12 +68,12 @@ def test_projection_shortcuts_add_their_weights():
 
 def test_depth_counts_layers_with_weights():
     for depth in (8, 14, 20, 110):
-        nodes = _functional(f"cifar_resnet{depth}", CIFAR, 10).architecture.nodes
+        nodes = _functional(f"cifar_resnet{depth}", CIFAR, 10).operations.nodes
         assert sum(node.op in ("conv", "linear") for node in nodes) == depth
 
 
 def test_stage_resolutions():
-    shapes = _functional("resnet50_imagenet", IMAGENET, 1000).architecture.shapes
+    shapes = _functional("resnet50_imagenet", IMAGENET, 1000).operations.shapes
     assert shapes["stem.relu"] == (112, 112, 64)
     assert [shapes[f"stage{s}.block0.relu"] for s in (1, 2, 3, 4)] == [
         (56, 56, 256),
@@ -87,7 +88,7 @@ def test_width_multiplier():
     assert spec.stem == 8
     assert [stage.channels for stage in spec.stages] == [8, 16, 24]
     net = _functional("digits_resnet", (8, 8, 1), 10, width_multiplier=2.0)
-    assert net.architecture.shapes["stage3.block0.relu"] == (2, 2, 96)
+    assert net.operations.shapes["stage3.block0.relu"] == (2, 2, 96)
 
 
 DIGITS = _functional("digits_resnet", (8, 8, 1), 10, bottlenecks="blocks")
@@ -132,8 +133,8 @@ def test_every_consumer_of_a_boundary_is_an_edge():
     ],
 )
 def test_boundaries_and_edges_are_those_the_traced_workload_has(spec: ResNetSpec):
-    net = _functional(spec, (16, 16, 2), 5, bottlenecks="all").abstract
-    workload = workload_of(net, (16, 16, 2))
+    net = _functional(spec, (16, 16, 2), 5, bottlenecks="all")
+    workload = workload_of(net.abstract, (16, 16, 2))
     names = [layer.name for layer in workload.layers]
     traced = {
         tensor.boundary: (names[tensor.producer], {names[i] for i in tensor.consumers})
@@ -144,7 +145,7 @@ def test_boundaries_and_edges_are_those_the_traced_workload_has(spec: ResNetSpec
         consumers = {edge.consumer for edge in net.edges if edge.boundary == index}
         assert traced[boundary.name] == (boundary.producer, consumers)
     assert len(traced) == len(net.boundaries)
-    convs = {node.name for node in net.architecture.nodes if node.op in ("conv", "linear")}
+    convs = {node.name for node in net.operations.nodes if node.op in ("conv", "linear")}
     assert convs <= set(names)
 
 
@@ -232,7 +233,7 @@ def test_layers_run_in_name_scopes_of_their_module_paths():
     jaxpr = jax.make_jaxpr(net)(X, FULL, jnp.ones(len(SMALL.edges)))
     convs = [e for e in jaxpr.eqns if e.primitive.name in ("conv_general_dilated", "dot_general")]
     names = [str(e.source_info.name_stack) for e in convs]
-    expected = [n.name for n in SMALL.architecture.nodes if n.op in ("conv", "linear")]
+    expected = [n.name for n in SMALL.operations.nodes if n.op in ("conv", "linear")]
     pairs = [f"{b.name}.{part}" for b in SMALL.boundaries for part in ("reduce", "expand")]
     assert {*expected, *pairs} <= set(names)
     assert {f"{name}.kernel" for name in (*expected, *pairs)} <= PARAMS.keys()
@@ -240,6 +241,8 @@ def test_layers_run_in_name_scopes_of_their_module_paths():
 
 def test_parameter_free_shortcut_strides_and_pads():
     node = Node("s", "subsample", ("input",), (3, 3, 5), stride=(2, 2))
-    y = SMALL.network(PARAMS, STATS).run(node, [X], {}, "stored")
+    net = SMALL.network(PARAMS, STATS)
+    assert isinstance(net, Network)
+    y = net.run(node, [X], {}, "stored")
     np.testing.assert_array_equal(y[..., :2], X[:, ::2, ::2])
     assert np.all(y[..., 2:] == 0)

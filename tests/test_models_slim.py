@@ -69,7 +69,7 @@ def _check(
     small, small_params, small_stats = slim(net, params, stats, widths, flags)
     _assert_close(_apply(small)(small_params, small_stats, x), masked)
     bare, bare_params, bare_stats = fold_norms(small, small_params, small_stats)
-    assert all(node.op != "norm" for node in bare.architecture.nodes)
+    assert all(node.op != "norm" for node in bare.operations.nodes)
     assert not bare_stats
     _assert_close(_apply(bare)(bare_params, bare_stats, x), masked)
     return small, small_params
@@ -99,7 +99,7 @@ def test_slim_equals_masked_at_any_design(data: st.DataObject):
     flags = [data.draw(st.booleans()) for _ in NET.edges]
     small, small_params = _check(NET, PARAMS, STATS, X, widths, flags)
     crossed = {edge.boundary for edge, flag in zip(NET.edges, flags, strict=True) if flag}
-    names = {node.name for node in small.architecture.nodes}
+    names = {node.name for node in small.operations.nodes}
     for index, boundary in enumerate(NET.boundaries):
         paired = index in crossed and widths[index] < boundary.channels
         assert (f"{boundary.name}.reduce" in names) == paired
@@ -114,7 +114,7 @@ def test_slim_without_crossings_is_the_plain_network_in_size():
     plain_params, _ = Functional.from_architecture(plain).init(jax.random.key(0))
     assert {k: v.shape for k, v in params.items()} == {k: v.shape for k, v in plain_params.items()}
     assert count_parameters(params) == count_parameters(plain_params)
-    assert small.architecture.nodes == plain.nodes
+    assert small.operations.nodes == plain.nodes
 
 
 def test_slim_with_quantisers_predicts_the_same():
@@ -130,7 +130,7 @@ def test_slim_with_quantisers_predicts_the_same():
     small, small_params, small_stats = slim(net, params, stats, widths, flags)
     logits = _apply(small)(small_params, small_stats, x)
     assert np.mean(np.argmax(logits, 1) == np.argmax(masked, 1)) >= 0.99
-    assert sum(node.op == "quantise" for node in small.architecture.nodes) == len(net.boundaries)
+    assert sum(node.op == "quantise" for node in small.operations.nodes) == len(net.boundaries)
 
 
 def test_width_without_crossing_changes_nothing():

@@ -17,7 +17,9 @@ def evaluate_export_command(folder: Path, *, as_json: bool) -> int:
         print_json(found)
     else:
         columns = ("pictures", "recorded", "flax", "onnx", "stablehlo")
-        rows = [[name, *(row.get(c, "-") for c in columns)] for name, row in found["correct"].items()]
+        rows = [
+            [name, *(row.get(c, "-") for c in columns)] for name, row in found["correct"].items()
+        ]
         print_table(("split", *columns), rows, title=f"design {found['id']}, correct predictions")
         # in full: these are the figures that front.csv has
         print_table(("cost", "value"), [(k, repr(v)) for k, v in found["costs"].items()])
