@@ -3,8 +3,8 @@
 Several starts descend side by side. In each step every start draws a discrete assignment, numpy
 prices it and its neighbours exactly (`costs.instance_cost`), and the relaxation turns those prices
 into a gradient. An interval is a maximum, flat in most moves; the neighbours are priced by a
-p-norm over cores, links and DRAM instead, which tends to the maximum as p grows. It steers only: the
-answer is the rounded assignment of the start that is best in the exact objective.
+p-norm over cores, links and DRAM instead, which tends to the maximum as p grows. It steers only:
+the answer is the rounded assignment of the start that is best in the exact objective.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 

@@ -1,6 +1,8 @@
 """Waves of thread blocks: the published staircase, laws of the tail, the command."""
 
+import importlib.util
 import json
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -102,3 +104,16 @@ def test_command_prints_waves(capsys):
     assert found["total"]["waves"] == sum(row["waves"] for row in found["layers"])
     evaluate_network_command("resnet18", "gpu_80sm", **options, as_json=False)
     assert "no sourced energy model" in capsys.readouterr().out
+
+
+def test_widths_optimized_against_the_staircase_land_on_its_edges():
+    path = Path(__file__).parent.parent / "experiments" / "gpu_waves.py"
+    spec = importlib.util.spec_from_file_location("gpu_waves_experiment", path)
+    assert spec is not None
+    assert spec.loader is not None
+    experiment = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(experiment)
+    latency = experiment.tables()
+    assert experiment.optimise(latency["waves"], 1.0737306340406316, 4) == 192
+    smooth = experiment.optimise(latency["flops"], 1.0737306340406316, 4)
+    assert smooth % GPU.tile_n  # the smooth model sees no tiles
