@@ -74,6 +74,8 @@ class LayerRow:
             "enumerated": self.best.enumerated,
             "pruned": dict(self.best.pruned),
             "compared": self.best.compared,
+            "proved": self.best.proved,
+            "bound": self.best.bound,
             "mapping": {
                 "loops": [list(factor) for factor in mapping.loops],
                 "stored": {operand: dict(at) for operand, at in mapping.stored.items()},
@@ -92,6 +94,7 @@ def evaluate_network(
     conventions: Conventions = TIMELOOP,
     *,
     generated: Mapping[str, Factors] | None = None,
+    limit_s: float | None = None,
 ) -> list[LayerRow]:
     """The best mapping of each layer on the core; equal shapes are searched once.
 
@@ -101,6 +104,7 @@ def evaluate_network(
         objective: what the mapping minimises.
         conventions: how accesses are counted.
         generated: factors by name of the layers whose weights the core generates in situ.
+        limit_s: how long to look for the proof of each layer [s]; see `best_mapping`.
 
     Raises:
         InputError: no mapping of a layer fits, saying which operand is too large at which level.
@@ -112,7 +116,7 @@ def evaluate_network(
         shape = (*_shape(layer), factors)
         if shape not in found:
             found[shape] = (
-                best_mapping(layer, core, objective, conventions)
+                best_mapping(layer, core, objective, conventions, limit_s)
                 if factors is None
                 else best_generated_mapping(layer, factors, core, objective, conventions)
             )

@@ -81,7 +81,14 @@ def check_objective(objective: str) -> None:
 
 
 def write_mapping(
-    layer: Layer, structure: Structure, order: Order, part: Part, row: int, sizes: Dict[str, int]
+    layer: Layer,
+    structure: Structure,
+    order: Order,
+    part: Part,
+    row: int,
+    sizes: Dict[str, int],
+    *,
+    coarse: bool = False,
 ) -> Mapping:
     """The mapping that a row of the search stands for.
 
@@ -95,11 +102,14 @@ def write_mapping(
         part: the rows.
         row: which one.
         sizes: largest PEs along each axis in the search.
+        coarse: whether the rows number the few factors of the greedy walk.
     """
     factors = {}
     for dim, choice in zip(part.dims, part.choice[row], strict=True):
         slides = (dim in "PR" and layer.R > 1) or (dim in "QS" and layer.S > 1)
-        line = Line(structure, order, dim, layer.bounds[dim], dict(sizes), slides=slides)
+        line = Line(
+            structure, order, dim, layer.bounds[dim], dict(sizes), slides=slides, coarse=coarse
+        )
         factors[dim] = dict(zip(line.kept, line.tilings.factors[choice], strict=True))
     loops: list[tuple[str, int]] = []
     starts = []
@@ -132,7 +142,11 @@ def write_mapping(
 
 
 def solve(
-    layer: Layer, cores: Sequence[Core], objective: str, conventions: Conventions = TIMELOOP
+    layer: Layer,
+    cores: Sequence[Core],
+    objective: str,
+    conventions: Conventions = TIMELOOP,
+    limit_s: float | None = None,
 ) -> Solutions:
     """The best mapping of a layer on each of several cores that differ in sizes and prices only.
 
@@ -142,13 +156,14 @@ def solve(
         objective: "energy", "latency" or "edp"; ties go to the lower energy, then to fewer cycles,
             then to less traffic at the outermost level and in all.
         conventions: how accesses are counted; not halo "exact".
+        limit_s: see `costs.search.find_candidates`.
     """
     check_objective(objective)
     if conventions.halo == "exact":
         raise InputError(
             key="conventions.halo", value="exact", allowed="timeloop or whole in a search"
         )
-    candidates = find_candidates(layer, cores, objective, conventions)
+    candidates = find_candidates(layer, cores, objective, conventions, limit_s)
     structure = Structure.of(layer, cores[0], conventions)
     orders = list_orders(structure)
     sizes = {
@@ -158,7 +173,10 @@ def solve(
     mappings, extents = [], []
     rows = candidates.rows
     for row in range(len(rows)):
-        mappings.append(write_mapping(layer, structure, orders[rows.order[row]], rows, row, sizes))
+        order = orders[rows.order[row]]
+        mappings.append(
+            write_mapping(layer, structure, order, rows, row, sizes, coarse=not candidates.proved)
+        )
         extents.append(rows.values[row, structure.first_axis :])
     levels = len(cores[0].levels)
     if not mappings:
@@ -279,6 +297,8 @@ class BestMapping:
         pruned: how many partial mappings were dropped, by reason.
         compared: candidates that were compared by their exact cost.
         compulsory_bytes: traffic that no mapping undercuts, by operand [bytes].
+        bound: objective that no mapping undercuts; that of this mapping where it is proved.
+        proved: whether it is the optimum; not where the time for the proof was over.
     """
 
     mapping: Mapping
@@ -287,10 +307,16 @@ class BestMapping:
     pruned: dict[str, int]
     compared: int
     compulsory_bytes: dict[str, float]
+    bound: float
+    proved: bool
 
 
 def best_mapping(
-    layer: Layer, core: Core, objective: str = "energy", conventions: Conventions = TIMELOOP
+    layer: Layer,
+    core: Core,
+    objective: str = "energy",
+    conventions: Conventions = TIMELOOP,
+    limit_s: float | None = None,
 ) -> BestMapping:
     """The best mapping of a layer on a core.
 
@@ -299,12 +325,14 @@ def best_mapping(
         core: the core; `Core.with_homes` says where operands live.
         objective: "energy", "latency" or "edp".
         conventions: how accesses are counted.
+        limit_s: how long to look for the proof [s]; by default until it is found, which on cores
+            with two levels of inputs above the array can take hours.
 
     Raises:
         InputError: nothing fits; the message says which operand at which level is too large and
             by how much.
     """
-    solutions = solve(layer, [core], objective, conventions)
+    solutions = solve(layer, [core], objective, conventions, limit_s)
     if solutions.best[0] < 0:
         raise _explain_misfit(layer, core, conventions)
     mapping = solutions.mappings[solutions.best[0]]
@@ -320,6 +348,8 @@ def best_mapping(
         },
         compared=len(solutions.mappings),
         compulsory_bytes={t: words[t] * layer.bits(t) / 8 for t in layer.operands},
+        bound=float(solutions.candidates.bound[0]),
+        proved=solutions.candidates.proved,
     )
 
 

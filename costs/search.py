@@ -11,8 +11,9 @@ candidates that remain are `costs.evaluate`'s (`costs.mapper`).
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -23,6 +24,7 @@ from costs.layer import Layer
 from costs.orders import list_claims, list_orders
 from costs.pareto import find_nondominated
 from costs.parts import (
+    DIM_NUMBER,
     EFFORT,
     SIMPLE_DIMS,
     WINDOWS,
@@ -52,6 +54,9 @@ CHUNK = 50_000
 BEAM = 24
 """Rows kept per hardware point and step by the first, greedy walk that finds an incumbent."""
 
+WIDE_BEAM = 400
+"""The same where the time for the proof is over and the greedy walk gives the answer."""
+
 SLACK = 1 + 1e-9
 """Relative error granted to a bound before it excludes: far more than rounding can cause."""
 
@@ -67,6 +72,9 @@ class Candidates:
         unfit: combinations of tilings dropped because they fit no point's memories or array.
         dominated: dropped because another combination is no worse in every count and size.
         bounded: dropped because their lower bound exceeds the cost of a mapping already found.
+        bound: `(points,)` what no mapping undercuts; the incumbent where the search ended.
+        proved: whether the search ended, so that the best of the rows is the optimum; otherwise
+            their tilings are numbered among the few factors of the greedy walk.
     """
 
     rows: Part
@@ -75,6 +83,12 @@ class Candidates:
     unfit: int
     dominated: int
     bounded: int
+    bound: np.ndarray
+    proved: bool
+
+
+class OutOfTime(Exception):
+    """The time a search was given is over."""
 
 
 class Search:
@@ -89,6 +103,8 @@ class Search:
         self.claims = list_claims(self.structure)
         self.incumbent = np.full(len(cores), math.inf)
         self.unfit = self.dominated = self.bounded = 0
+        self.deadline_s = math.inf
+        self.best: list[Part] = []  # complete rows that were the cheapest yet somewhere
         bounds = layer.bounds
         choices = [Choice((d,), (bounds[d],)) for d in SIMPLE_DIMS if bounds[d] > 1]
         choices += [
@@ -191,11 +207,15 @@ class Search:
                 still to be joined can bring, `None` after the last one.
             beam: keep only so many rows for every hardware point; 0 for all.
         """
+        if time.monotonic() > self.deadline_s:
+            raise OutOfTime
         last = least is None or most is None
         low = part.values if least is None else part.values * least[part.order]
         high = part.values if most is None else part.values * most[part.order]
         rows, reached = self._find_alive(low, high, count=not beam)
         if last and len(rows):
+            if (reached.min(axis=0) < self.incumbent).any():
+                self.best.append(in_dim_order(part.take(rows[np.unique(reached.argmin(axis=0))])))
             self.incumbent = np.minimum(self.incumbent, reached.min(axis=0))
         if beam and len(rows) > beam:
             rows = rows[np.unique(np.argpartition(reached, beam, axis=0)[:beam])]
@@ -236,6 +256,29 @@ class Search:
             self.bounded += len(low) - len(hopeful) + fitting - kept
         return hopeful[alive], reached[alive]
 
+    def bound(self, parts: list[Part] | None) -> np.ndarray:
+        """`(points,)` what no mapping undercuts: by listed rows, else by their ranges."""
+        if parts is None:
+            shape = (len(self.claims), self.structure.columns)
+            ranges = [calc_range(self.structure, self.sizes, choice) for choice in self.choices]
+            low, high = _product([tuple(np.broadcast_to(v, shape) for v in r) for r in ranges])
+            return self._least_bound(low, high)
+        ranges = [_extremes(part) for part in parts]
+        bounds = []
+        for i, part in enumerate(parts):
+            least, most = _product([*ranges[:i], *ranges[i + 1 :]])
+            low = part.values if least is None else part.values * least[part.order]
+            high = part.values if most is None else part.values * most[part.order]
+            bounds.append(self._least_bound(low, high))
+        return np.max(bounds, axis=0)
+
+    def _least_bound(self, low: np.ndarray | None, high: np.ndarray | None) -> np.ndarray:
+        assert low is not None
+        assert high is not None
+        least = self.cost.objective_bound(low, high).min(axis=0, initial=math.inf)
+        # rows that cost more than the incumbent have been dropped
+        return np.minimum(least[self.hardware.kind], self.incumbent)
+
     def trim(self, parts: list[Part]) -> list[Part]:
         """The parts less the rows that the bound excludes whatever they are joined with."""
         shared = np.ones(len(self.claims), bool)
@@ -260,6 +303,14 @@ class Search:
             joined = self._join(joined, parts[number], least, most, beam)
         return joined
 
+    def walk_greedily(self, parts: list[Part]) -> Part:
+        """The best of all that was found, after a beam through every order by itself."""
+        for order in np.unique(parts[0].order):
+            mine = [part.take(np.flatnonzero(part.order == order)) for part in parts]
+            if all(map(len, mine)):
+                self.walk(mine, beam=WIDE_BEAM)
+        return stack_parts(self.best)
+
     def _join(
         self, left: Part, right: Part, low: np.ndarray | None, high: np.ndarray | None, beam: int
     ) -> Part:
@@ -276,6 +327,12 @@ class Search:
         if len(pieces) == 1:
             return pieces[0]
         return self.reduce(stack_parts(pieces), low, high, beam=beam)
+
+
+def in_dim_order(part: Part) -> Part:
+    """A complete part with its dimensions in the order of `DIM_NUMBER`."""
+    place = sorted(range(len(part.dims)), key=lambda i: DIM_NUMBER[part.dims[i]])
+    return replace(part, choice=part.choice[:, place], dims=tuple(part.dims[i] for i in place))
 
 
 def _find_best(keys: np.ndarray, order: np.ndarray | None) -> np.ndarray:
@@ -315,7 +372,11 @@ def _product(
 
 
 def find_candidates(
-    layer: Layer, cores: Sequence[Core], objective: str, conventions: Conventions
+    layer: Layer,
+    cores: Sequence[Core],
+    objective: str,
+    conventions: Conventions,
+    limit_s: float | None = None,
 ) -> Candidates:
     """The mappings of a layer one of which is best on each of several cores of one structure.
 
@@ -324,14 +385,27 @@ def find_candidates(
         cores: cores with the same levels and axes, of any sizes, energies and bandwidths.
         objective: "energy", "latency" or "edp".
         conventions: how accesses and capacity are counted; the halo is not "exact".
+        limit_s: how long to look for the proof once something that fits is known [s]; afterwards
+            the best that a greedy walk over few factors finds is given, with a bound.
     """
     search = Search(layer, cores, objective, conventions)
     # a rough idea of what is cheap, then a better one, then all that could be cheaper
-    search.walk(search.trim(search.list_parts(coarse=True)), beam=BEAM)
+    coarse = search.list_parts(coarse=True)
+    search.walk(search.trim(coarse), beam=BEAM)
+    first = list(search.best), search.incumbent.copy()
     search.unfit = search.dominated = search.bounded = 0
-    parts = search.list_parts()
-    search.walk(search.trim(parts), beam=BEAM)
-    rows = search.walk(search.trim(parts))
+    if limit_s is not None and np.isfinite(search.incumbent).all():
+        search.deadline_s = time.monotonic() + limit_s
+    parts = None
+    try:
+        parts = search.list_parts()
+        search.walk(search.trim(parts), beam=BEAM)
+        rows = search.walk(search.trim(parts))
+        proved = True
+    except OutOfTime:
+        search.deadline_s, search.best, search.incumbent = math.inf, *first
+        rows = search.walk_greedily(coarse)
+        proved = False
     return Candidates(
         rows=search.reduce(rows, None, None),
         incumbent=search.incumbent,
@@ -339,4 +413,6 @@ def find_candidates(
         unfit=search.unfit,
         dominated=search.dominated,
         bounded=search.bounded,
+        bound=search.incumbent if proved else search.bound(parts),
+        proved=proved,
     )

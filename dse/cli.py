@@ -122,6 +122,9 @@ def evaluate(
     input_size: Annotated[
         str | None, typer.Option("--input", metavar="HxWxC", help="Input, if not its own.")
     ] = None,
+    proof_s: Annotated[
+        float, typer.Option(min=0.0, help="How long to look for the proof of a mapping [s].")
+    ] = 30.0,
     figure: Annotated[Path | None, typer.Option(help="Draw the energy by layer (PNG).")] = None,
     data: DataOption = None,
     as_json: JsonOption = False,
@@ -157,7 +160,7 @@ def evaluate(
     else:
         commands.evaluate_network_command(
             what, hardware, objective=objective, batch=batch, figure=figure,
-            as_json=as_json, input_size=input_size,
+            as_json=as_json, input_size=input_size, proof_s=proof_s,
         )  # fmt: skip
 
 

@@ -224,3 +224,17 @@ def test_envelope_gradient_is_the_chosen_candidates():
         x = jnp.array(1.0)
         values = jax.grad(lambda v: take_best(jnp.stack([v * 3, v * 2 + 0.5])))(x)
         assert values == 2.0
+
+
+def test_out_of_time_gives_a_mapping_that_fits_and_a_bound() -> None:
+    layer = Layer("conv", K=32, C=16, P=14, Q=14, R=3, S=3, padding=((1, 1), (1, 1)))
+    core = load_core("tpu_like")
+    best = best_mapping(layer, core)
+    assert best.proved
+    assert best.bound == pytest.approx(best.cost.energy_pj, rel=1e-3)
+    quick = best_mapping(layer, core, limit_s=0.0)
+    assert not quick.proved
+    assert quick.bound <= best.cost.energy_pj * (1 + 1e-9)
+    assert best.cost.energy_pj <= quick.cost.energy_pj <= 1.2 * best.cost.energy_pj
+    patient = best_mapping(layer, core, limit_s=1e6)
+    assert patient == best

@@ -101,6 +101,7 @@ def evaluate_network_command(
     figure: Path | None,
     as_json: bool,
     input_size: str | None = None,
+    proof_s: float = math.inf,
 ) -> None:
     """Every layer of a network by its best mapping on one core."""
     from costs.gpu_waves import find_gpu
@@ -118,7 +119,12 @@ def evaluate_network_command(
         _check_figure(figure)
     core = load_core(hardware)
     workload = read_workload(network, batch, input_size)
-    rows = evaluate_network(workload.layers, core, objective)  # pyright: ignore[reportArgumentType]
+    rows = evaluate_network(
+        workload.layers,
+        core,
+        objective,  # pyright: ignore[reportArgumentType]
+        limit_s=proof_s,
+    )
     total = sum_rows(rows)
     if figure is not None:
         _draw(_as_breakdown(network, core.name, rows), figure)
@@ -131,6 +137,12 @@ def evaluate_network_command(
     print_table(_ROW, cells, title=f"{network} on {core.name}, best mapping in {objective}")
     levels = total["energy_by_level_pj"].items()
     print_table(("part", "energy_pj"), list(levels), title="energy by part")
+    open_ = [row.best for row in rows if not row.best.proved]
+    if open_:
+        print_line(
+            f"{len(open_)} of {len(rows)} layers: the best mapping that was found, not proved to be "
+            f"the best within {proof_s:g} s each; --proof-s gives more time, --json the bounds"
+        )
 
 
 def _evaluate_on_gpu(
