@@ -108,5 +108,5 @@ def fold_affine(
     scale: np.ndarray, bias: np.ndarray, mean: np.ndarray, var: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Factor and offset, f32[channels] each, such that the stored norm is x * factor + offset."""
-    factor = scale / np.sqrt(var + np.float32(EPSILON))
+    factor = scale / np.sqrt(var + EPSILON)
     return factor, bias - mean * factor

@@ -82,9 +82,16 @@ class TracedArchitecture:
         paths = [tuple(entry.key for entry in path if hasattr(entry, "key")) for path, _ in leaves]
         return graphdef, [leaf for _, leaf in leaves], structure, paths
 
-    def program(self, x: Any, mode: Mode = "stored") -> Program:
-        """What the user's module computes on a batch: logits, then its variables afterwards."""
+    def program(self, x: Any, mode: Mode = "stored", values: Any = None) -> Program:
+        """What the user's module computes on a batch: logits, then its variables afterwards.
+
+        Of x and the variables' values only shape and type count; None: those it is made with.
+        """
         graphdef, abstract, structure, paths = self.split
+        shapes = [
+            jax.ShapeDtypeStruct(value.shape, value.dtype)
+            for value in (x, *(abstract if values is None else values))
+        ]
 
         def apply(values: list, x: jax.Array) -> Any:
             copy = nnx.merge(graphdef, jax.tree_util.tree_unflatten(structure, values))
@@ -98,7 +105,7 @@ class TracedArchitecture:
             return logits, jax.tree.leaves(nnx.split(copy)[1])
 
         try:
-            closed = jax.make_jaxpr(apply)(abstract, jax.ShapeDtypeStruct(x.shape, x.dtype))
+            closed = jax.make_jaxpr(apply)(shapes[1:], shapes[0])
         except InputError:
             raise
         except Exception as error:  # the user's code may raise anything
@@ -157,18 +164,18 @@ class TracedNetwork(CrossingNetwork):
         if not isinstance(x.shape[0], int):  # an open batch: each input by itself
             return jax.vmap(lambda one: self(one[None], widths, crossing, mode=mode)[0])(x)
         architecture = self.architecture
-        program = architecture.program(x, mode)
+        _, _, structure, paths = architecture.split
+        values = jax.tree.leaves(nnx.split(self.body)[1])
+        program = architecture.program(x, mode, values)
         if mode == "batch" and program.layers != architecture.layers:
             raise InputError(
                 "has other layers in training than at inference", key=architecture.name
             )
         masks, changes = self.design(widths, crossing)
-        _, _, structure, paths = architecture.split
-        values = jax.tree.leaves(nnx.split(self.body)[1])
         for index, (*module, part) in enumerate(paths):
             change = changes.get(".".join(map(str, (BODY, *module))))
             if change is not None and part in ("scale", "bias"):
-                values[index] = values[index] + change[int(part == "bias")]
+                values[index] += change[int(part == "bias")].astype(values[index].dtype)
         fixed = architecture.design
 
         def cross(index: int, plain: jax.Array) -> jax.Array:
@@ -180,14 +187,15 @@ class TracedNetwork(CrossingNetwork):
                 restored = pair(pixels, mask, changes, mode=mode)
             else:
                 restored = pair(pixels, mode=mode)
-            return restored.reshape(plain.shape)
+            return restored.reshape(plain.shape).astype(plain.dtype)
 
         def far_side(edge: int, plain: jax.Array, crossed: Callable[[], jax.Array]) -> jax.Array:
             if fixed is not None:
                 return crossed() if fixed[1][edge] else plain
             if crossing is None:
                 return plain
-            return crossing[edge] * crossed() + (1.0 - crossing[edge]) * plain
+            gate = crossing[edge].astype(plain.dtype)
+            return gate * crossed() + (1.0 - gate) * plain
 
         replay = Replay(
             program,

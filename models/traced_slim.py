@@ -30,7 +30,7 @@ def slim_traced(
     old = network.architecture
     design = (tuple(int(w) for w in widths), tuple(bool(c) for c in crossing))
     architecture = replace(old, design=design, modulate=False)
-    _, changes = network.design(jnp.asarray(widths, "f"), jnp.asarray(crossing, "f"))
+    _, changes = network.design(jnp.asarray(widths, float), jnp.asarray(crossing, float))
     arrays = {name: np.asarray(value) for name, value in (params | stats).items()}
     for name, change in changes.items():
         path = name if name.startswith(f"{BODY}.") else f"{PAIRS}.{name}"

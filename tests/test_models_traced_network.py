@@ -1,6 +1,7 @@
 """Any network with bottlenecks: masked equals slim, each crossing matters, one source of shapes."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -73,12 +74,13 @@ def _net(name: str, quantise: bool = False) -> Functional:
     return Functional.from_architecture(architecture)
 
 
-def _random(net: Functional, seed: int) -> tuple[Flat, Flat, jax.Array]:
+def _random(net: Functional, seed: int, dtype: Any = jnp.float32) -> tuple[Flat, Flat, jax.Array]:
     """Weights, statistics and pictures with no zero, one or equal values to hide behind."""
     rng = np.random.default_rng(seed)
     params, stats = net.init(jax.random.key(seed))
-    params = {k: v + 0.1 * rng.normal(size=v.shape).astype("f") for k, v in params.items()}
-    return params, stats, jnp.asarray(rng.normal(size=(8, 8, 8, 1)), jnp.float32)
+    params = {k: jnp.asarray(v + 0.1 * rng.normal(size=v.shape), dtype) for k, v in params.items()}
+    stats = {k: jnp.asarray(v, dtype) for k, v in stats.items()}
+    return params, stats, jnp.asarray(rng.normal(size=(8, 8, 8, 1)), dtype)
 
 
 @functools.cache
@@ -94,20 +96,23 @@ def _widths(net: Functional, case: str, rng: np.random.Generator) -> list[int]:
     return [int(rng.integers(1, b.channels + 1)) for b in net.boundaries]
 
 
-def _masked_equals_slim(name: str, cases: tuple[str, ...]) -> None:
+def _masked_equals_slim(name: str, cases: tuple[str, ...], dtype: Any = jnp.float32) -> None:
     net = _net(name)
-    params, stats, x = _random(net, 1)
+    params, stats, x = _random(net, 1, dtype)
     rng = np.random.default_rng(2)
     for case in cases:
         widths = _widths(net, case, rng)
         flags = [case != "mixed" or bool(rng.random() < 0.7) for _ in net.edges]
-        w, c = jnp.asarray(widths, jnp.float32), jnp.asarray(flags, jnp.float32)
+        w, c = jnp.asarray(widths, dtype), jnp.asarray(flags, dtype)
         _, measured = _apply(net, "batch")(params, stats, x, w, c)
         masked, _ = _apply(net)(params, measured, x, w, c)
         small, small_params, small_stats = slim(net, params, measured, widths, flags)
         logits, _ = _apply(small)(small_params, small_stats, x)
-        tolerance = 1e-5 * max(1.0, float(jnp.max(jnp.abs(masked))))
-        np.testing.assert_allclose(logits, masked, rtol=0, atol=tolerance)
+        assert logits.dtype == masked.dtype == dtype
+        largest = max(1.0, float(jnp.max(jnp.abs(masked))))
+        difference = float(jnp.max(jnp.abs(logits - masked)))
+        print(f"{name}, {case}: {difference:.1e}, largest logit {largest:.2f}")
+        assert difference <= 1e-5 * largest
         for index, boundary in enumerate(net.boundaries):
             kernel = small_params.get(f"bottlenecks.{boundary.name}.reduce.kernel")
             crossed = any(f and e.boundary == index for e, f in zip(net.edges, flags, strict=True))
@@ -126,7 +131,12 @@ def test_masked_equals_slim(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", LARGE)
 def test_masked_equals_slim_in_every_large_network(name):
-    _masked_equals_slim(name, ("mixed", "ones"))
+    """In float64: eight pictures leave some channels hardly any variance.
+
+    What is divided by its root carries the rounding of float32 above the tolerance.
+    """
+    with jax.enable_x64():
+        _masked_equals_slim(name, ("mixed", "ones"), jnp.float64)
 
 
 def test_each_width_and_each_crossing_matters():
@@ -221,3 +231,21 @@ def test_marks_that_cannot_be_are_one_error(names, bottlenecks, message):
             bottlenecks=bottlenecks,
         )
     assert "\n" not in str(error.value)
+
+
+def test_weights_and_pictures_may_be_of_less_precision_than_designs_and_statistics():
+    """As `training.precision: bfloat16` calls it."""
+    net = _net("odd")
+    params, stats = jax.eval_shape(net.init, jax.random.key(6))
+    x = jax.ShapeDtypeStruct((8, 8, 8, 1), jnp.float32)
+
+    def loss(params: Flat, stats: Flat, x: jax.Array, widths: jax.Array, crossing: jax.Array):
+        rounded = {name: value.astype(jnp.bfloat16) for name, value in params.items()}
+        logits, _ = net.apply(rounded, stats, x.astype(jnp.bfloat16), widths, crossing, "batch")
+        return jnp.sum(logits.astype(jnp.float32) ** 2)
+
+    design = (
+        jax.ShapeDtypeStruct((n,), jnp.float32) for n in (len(net.boundaries), len(net.edges))
+    )
+    found = jax.eval_shape(jax.grad(loss), params, stats, x, *design)
+    assert found == params
