@@ -22,19 +22,20 @@ from types import ModuleType
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt
+from pydantic import ConfigDict, PositiveFloat, PositiveInt
 
 from costs import strict_yaml
-from costs.hardware_spec import validate
+from costs.hardware_spec import Spec, validate
 from costs.layer import Layer
 
+_FOLDER = Path(str(resources.files("costs") / "hardware" / "gpus"))
 ENERGY_NOTE = "energy: none, no sourced energy model of a GPU is at hand"
 
 
-class GpuSpec(BaseModel):
+class GpuSpec(Spec):
     """The YAML file of a GPU."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(allow_inf_nan=False)
 
     kind: Literal["gpu"]
     name: str
@@ -90,6 +91,11 @@ class WaveRow:
     energy_pj: None = None
 
 
+def list_gpus() -> list[str]:
+    """Names of the shipped GPUs."""
+    return sorted(path.stem for path in _FOLDER.glob("*.yaml"))
+
+
 def find_gpu(name_or_path: str | os.PathLike[str]) -> Gpu | None:
     """The GPU of a shipped name or of a YAML file; None if that describes something else.
 
@@ -97,7 +103,7 @@ def find_gpu(name_or_path: str | os.PathLike[str]) -> Gpu | None:
         InputError: a file of `kind: gpu` that is not sound, naming key, value and what is allowed.
     """
     name = os.fspath(name_or_path)
-    path = Path(str(resources.files("costs") / "hardware" / "gpus" / f"{name}.yaml"))
+    path = _FOLDER / f"{name}.yaml"
     if "/" in name or name.endswith((".yaml", ".yml")):
         path = Path(name)
     if not path.is_file():
@@ -105,7 +111,7 @@ def find_gpu(name_or_path: str | os.PathLike[str]) -> Gpu | None:
     data = strict_yaml.load(path)
     if not isinstance(data, dict) or data.get("kind") != "gpu":
         return None
-    spec = validate(GpuSpec, data, path).model_dump()  # pyright: ignore[reportArgumentType]
+    spec = validate(GpuSpec, data, path).model_dump()
     del spec["kind"]
     return Gpu(**spec)
 

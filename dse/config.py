@@ -50,9 +50,19 @@ def parse_config(
         set_keys: Dotted keys that came from `--set`: errors name that as their origin.
     """
     try:
-        return Experiment.model_validate(document)
+        config = Experiment.model_validate(document)
     except ValidationError as error:
         raise _first_problem(error, document, file, set_keys or []) from None
+    relaxation, key = config.assignment.relaxation, "assignment.relaxation"
+    if config.method != "joint" and relaxation != "softmax":
+        raise InputError(
+            f"method: {config.method} would ignore it",
+            file="--set" if key in (set_keys or []) else file,
+            key=key,
+            value=relaxation,
+            allowed="softmax; the others with method: joint",
+        )
+    return config
 
 
 @contextlib.contextmanager

@@ -95,7 +95,8 @@ def step(width: Any, state: Any, key: Any, noise: Any, latency: Any, price: Any)
     over_starts = jax.vmap(over_draws, (0, 0, 0, None, None))
     slope = over_starts(width, keys, noise, latency, price).mean(axis=1)
     updates, state = OPTIMIZER.update(slope, state)
-    return jnp.clip(optax.apply_updates(width, updates), 1.0, LARGEST), state
+    moved: Any = optax.apply_updates(width, updates)
+    return jnp.clip(moved, 1.0, LARGEST), state
 
 
 def on_edge(width: int) -> bool:

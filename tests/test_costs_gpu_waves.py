@@ -117,3 +117,14 @@ def test_widths_optimized_against_the_staircase_land_on_its_edges():
     assert experiment.optimise(latency["waves"], 1.0737306340406316, 4) == 192
     smooth = experiment.optimise(latency["flops"], 1.0737306340406316, 4)
     assert smooth % GPU.tile_n  # the smooth model sees no tiles
+
+
+def test_commands_know_gpus(tmp_path, capsys):
+    from dse.commands.inspect import list_command, validate_command
+
+    list_command("gpus", as_json=True)
+    assert [row["name"] for row in json.loads(capsys.readouterr().out)] == ["gpu_80sm"]
+    path = tmp_path / "mine.yaml"
+    path.write_text("kind: gpu\nname: mine\nsms: 4\n")
+    assert validate_command([path], as_json=False) == 2
+    assert "tile_m" in capsys.readouterr().err

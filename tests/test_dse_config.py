@@ -112,6 +112,11 @@ def test_only_logging_and_saving_may_change_on_resume(valid: Path):
         ("data: {name: digits}", "data: &a {name: digits}", ["valid.yaml:6", "alias"]),
         ("energy: 0.2}", "energy: 0.9}", ["joint.preference", "sum to less than 1"]),
         ("stem.out: 4", "stem.out: 0", ["network.largest_width"]),
+        (
+            "data: {name: digits}",
+            "assignment: {relaxation: cuts}",
+            ["assignment.relaxation", "method: surface would ignore it", "'cuts'", "method: joint"],
+        ),
     ],
 )
 def test_error_names_file_key_value_and_what_is_allowed(
@@ -134,6 +139,7 @@ def test_error_names_file_key_value_and_what_is_allowed(
         ("seed.deep=3", ["--set", "seed"]),
         ("surface.weights.steps=0", ["--set", "surface.weights.steps", "from 1"]),
         ("data={name: [", ["--set"]),
+        ("assignment.relaxation=cuts", ["--set", "assignment.relaxation", "'cuts'"]),
     ],
 )
 def test_error_of_an_override_names_set(override: str, expected: list[str], valid: Path):

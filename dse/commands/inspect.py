@@ -68,12 +68,18 @@ def schema_command(what: str) -> None:
 def _check(file: Path) -> tuple[str, str]:
     """Kind and name of a sound file."""
     document = strict_yaml.load(file)
+    if type(document) is dict and document.get("kind") == "gpu":
+        from costs.gpu_waves import GpuSpec
+        from costs.hardware_spec import validate
+
+        return "gpu", validate(GpuSpec, document, file).name
     kinds = [_SIGNS[key] for key in document if key in _SIGNS] if type(document) is dict else []
     if not kinds:
         raise InputError(
             "cannot tell what this describes",
             file=file,
-            allowed="an experiment (network, chip), a chip (core_types, links) or a core (levels)",
+            allowed="an experiment (network, chip), a chip (core_types, links), a core (levels) or"
+            " a GPU (kind: gpu)",
         )
     if kinds[0] == "experiment":
         from dse.context import make_context
@@ -114,6 +120,16 @@ def _list_chips() -> list[dict[str, Any]]:
     for chip in map(load_chip, list_chips()):
         cores = ", ".join(f"{core}: {chip.types[kind].name}" for core, kind in chip.cores)
         rows.append({"name": chip.name, "cores": cores, "links": len(chip.links)})
+    return rows
+
+
+def _list_gpus() -> list[dict[str, Any]]:
+    from costs.gpu_waves import find_gpu, list_gpus
+
+    rows = []
+    for gpu in filter(None, map(find_gpu, list_gpus())):
+        tile = f"{gpu.tile_m} x {gpu.tile_n}"
+        rows.append({"name": gpu.name, "multiprocessors": gpu.sms, "tile": tile})
     return rows
 
 
@@ -187,6 +203,7 @@ _CATALOGUE: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "networks": _list_networks,
     "cores": _list_cores,
     "chips": _list_chips,
+    "gpus": _list_gpus,
     "data": _list_data,
     "technologies": _list_technologies,
     "experiments": _list_experiments,
