@@ -35,6 +35,7 @@ class Boundary:
         bits: bits of a crossing activation.
         reduce: layer for each width 1, 2, .. of a pair, C -> w; at most C - 1 of them.
         expand: layer for each width, w -> C.
+        width: the only width it may have; None: any of those, or C.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Boundary:
     bits: int
     reduce: tuple[Layer, ...]
     expand: tuple[Layer, ...]
+    width: int | None = None
 
 
 @dataclass(frozen=True)

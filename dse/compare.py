@@ -178,6 +178,13 @@ def run_cells(
     for method in methods:
         if method not in METHODS:
             raise InputError(key="--method", value=method, allowed=list(METHODS))
+    if config.network.ratio is not None:
+        raise InputError(
+            "the methods choose widths",
+            key="network.ratio",
+            value=config.network.ratio,
+            allowed="null",
+        )
     folder.mkdir(parents=True, exist_ok=True)
     cells = [(m, config.seed + s) for s in range(seeds) for m in methods]
     rows = []

@@ -15,6 +15,7 @@ from pydantic.fields import FieldInfo
 from costs import strict_yaml
 from costs.errors import InputError, nearest
 from dse.experiment_spec import Experiment as Experiment
+from models.registry import is_user_network
 
 MAY_CHANGE_ON_RESUME = ("log_every", "checkpoint", "question", "expected")
 """Keys (with all below them) that say when something is logged or saved, never what is computed."""
@@ -36,6 +37,11 @@ def load_config(path: str | Path, overrides: list[str] | None = None) -> Experim
     set_keys = [_apply(document, override) for override in overrides or ()]
     if isinstance(document.get("chip"), str) and "chip" not in set_keys:
         document["chip"] = _beside(Path(path), document["chip"])
+    network = document.get("network")
+    name = network.get("name") if isinstance(network, dict) else None
+    if isinstance(name, str) and is_user_network(name) and "network.name" not in set_keys:
+        file, _, attribute = name.rpartition(":")
+        network["name"] = f"{_beside(Path(path), file)}:{attribute}"
     return parse_config(document, file=path, set_keys=set_keys)
 
 
@@ -104,11 +110,11 @@ def forbidden_changes(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     ]
 
 
-def _beside(experiment: Path, chip: str) -> str:
-    """A chip file relative to its experiment, as an absolute path; else what is written."""
-    found = experiment.parent / chip
-    is_file = chip.endswith((".yaml", ".yml")) and found.is_file()
-    return str(found.resolve()) if is_file else chip
+def _beside(experiment: Path, named: str) -> str:
+    """A file relative to its experiment, as an absolute path; else what is written."""
+    found = experiment.parent / named
+    is_file = named.endswith((".yaml", ".yml", ".py")) and found.is_file()
+    return str(found.resolve()) if is_file else named
 
 
 def _apply(document: dict[str, Any], override: str) -> str:

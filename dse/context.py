@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -103,7 +104,7 @@ def make_context(config: Experiment, load: Callable[[str], DataSet] = load_data)
     if config.hardware.mode == "fixed":
         chip = with_fixed_hardware(chip)
     _check_area(chip, config.hardware.area_budget_mm2)
-    boundaries = cost_boundaries(net, workload, config.network.largest_width)
+    boundaries = cost_boundaries(net, workload, config.network.largest_width, config.network.ratio)
     return Context(config, data, net, workload, boundaries, chip)
 
 
@@ -198,7 +199,10 @@ def with_fixed_hardware(chip: Chip) -> Chip:
 
 
 def cost_boundaries(
-    net: Functional, workload: Workload, largest_width: int | dict[str, int] | None = None
+    net: Functional,
+    workload: Workload,
+    largest_width: int | dict[str, int] | None = None,
+    ratio: float | None = None,
 ) -> tuple[cost_problem.Boundary, ...]:
     """The network's bottlenecks with the layers of their pairs at every width.
 
@@ -206,6 +210,7 @@ def cost_boundaries(
         net: the network.
         workload: layers and tensors read off it.
         largest_width: of a pair [channels], one or by boundary.
+        ratio: every boundary has only the width ceil(channels / ratio); None: any.
 
     Raises:
         InputError: if what crosses is not the tensor that the boundary narrows, or a bottleneck
@@ -237,7 +242,8 @@ def cost_boundaries(
                 value=cap,
                 allowed=f"at most its {boundary.channels} channels",
             )
-        widths = range(1, min(boundary.channels - 1, cap or boundary.channels) + 1)
+        only = None if ratio is None else math.ceil(boundary.channels / ratio)
+        widths = range(1, min(boundary.channels - 1, only or cap or boundary.channels) + 1)
         found.append(
             cost_problem.Boundary(
                 name=boundary.name,
@@ -247,6 +253,7 @@ def cost_boundaries(
                 bits=boundary.bits,
                 reduce=tuple(boundary.reduce_layer(w) for w in widths),
                 expand=tuple(boundary.expand_layer(w) for w in widths),
+                width=only,
             )
         )
     return tuple(found)

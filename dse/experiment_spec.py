@@ -50,6 +50,9 @@ class Network(Section):
     largest_width: Count | dict[str, Count] | None = None
     """Largest width of a bottleneck [channels], one or by boundary; none: any. Crossing
     uncompressed is always possible beside."""
+    ratio: Annotated[float, annotated_types.Interval(ge=1.0, le=1e6)] | None = None
+    """Fixed ratio r: every bottleneck has ceil(C / r) of its C channels, 1 meaning no pair; none:
+    widths are chosen."""
     bits: Annotated[int, annotated_types.Interval(ge=2, le=16)] = 8
     """Bits of an activation that crosses between cores."""
 
@@ -59,6 +62,12 @@ class Network(Section):
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"the bottleneck {name} is named twice")
+        return self
+
+    @model_validator(mode="after")
+    def _fix_or_bound_widths(self) -> Network:
+        if self.ratio is not None and self.largest_width is not None:
+            raise ValueError("ratio fixes every width: leave largest_width out")
         return self
 
 

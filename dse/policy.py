@@ -24,8 +24,8 @@ REFERENCE_LOGIT = 1.0  # the assignment starts near that of the reference design
 def decode(shape: Shape, raw: Any, xp: Any = jnp) -> tuple[Any, Any]:
     """Unbounded parameters to a relaxed design.
 
-    Widths are geometric in their parameter, from 1 to all channels; knobs are linear in the index
-    of their (geometric) grid.
+    Widths are geometric in their parameter, from the smallest to all channels; knobs are linear in
+    the index of their (geometric) grid.
 
     Args:
         shape: design space.
@@ -43,9 +43,10 @@ def decode(shape: Shape, raw: Any, xp: Any = jnp) -> tuple[Any, Any]:
 def decode_ordinals(shape: Shape, raw: Any, xp: Any = jnp) -> Any:
     """Real ordinals [ordinals, designs] of unbounded parameters of the same shape."""
     part = 1.0 / (1.0 + xp.exp(-raw))
-    top = shape.ordinal_high[:, None].astype(np.float32)
+    low, top = (end[:, None].astype(np.float32) for end in (shape.ordinal_low, shape.ordinal_high))
     is_width = (np.arange(len(raw)) < len(shape.max_widths))[:, None]
-    return xp.where(is_width, xp.exp(part * np.log(np.maximum(top, 1.0))), part * top)
+    span = np.log(np.maximum(top, 1.0) / np.maximum(low, 1.0))
+    return xp.where(is_width, low * xp.exp(part * span), part * top)
 
 
 def initial_raw(shape: Shape, knobs: np.ndarray, assignment: np.ndarray) -> np.ndarray:

@@ -37,6 +37,7 @@ class Shape:
         knob_sizes: [types, 3] number of grid values.
         layers: number of layers.
         cores: number of cores.
+        only_widths: [boundaries] the only width of each, or None where any will do; (): any.
     """
 
     max_widths: tuple[int, ...]
@@ -44,6 +45,7 @@ class Shape:
     knob_sizes: tuple[tuple[int, ...], ...]
     layers: int
     cores: int
+    only_widths: tuple[int | None, ...] = ()
 
     @classmethod
     def of(cls, problem: Problem) -> Shape:
@@ -54,17 +56,28 @@ class Shape:
             tuple(t.shape for t in problem.chip.types),
             len(problem.workload.layers),
             len(problem.chip.cores),
+            tuple(boundary.width for boundary in problem.boundaries),
         )
 
     @property
     def ordinal_low(self) -> np.ndarray:
-        """[ordinals] smallest value: 1 for widths, 0 for knobs; widths first."""
-        return np.concatenate([np.ones(len(self.max_widths)), np.zeros(np.size(self.knob_sizes))])
+        """[ordinals] smallest value: 1 for free widths, 0 for knobs; widths first."""
+        widths = self._only(np.ones(len(self.max_widths)))
+        return np.concatenate([widths, np.zeros(np.size(self.knob_sizes))])
 
     @property
     def ordinal_high(self) -> np.ndarray:
         """[ordinals] largest value."""
-        return np.concatenate([np.array(self.largest_pairs) + 1, np.ravel(self.knob_sizes) - 1.0])
+        widths = self._only(np.array(self.largest_pairs) + 1)
+        return np.concatenate([widths, np.ravel(self.knob_sizes) - 1.0])
+
+    def _only(self, ordinals: np.ndarray) -> np.ndarray:
+        """Ordinals of widths [boundaries], those of only one width replaced by it."""
+        given = zip(self.only_widths, self.largest_pairs, strict=True) if self.only_widths else ()
+        for index, (width, largest) in enumerate(given):
+            if width is not None:
+                ordinals[index] = min(width, largest + 1)
+        return ordinals
 
     def widths(self, ordinals: Any) -> Any:
         """Widths [boundaries, ...] of integer ordinals; uncompressed is all channels."""

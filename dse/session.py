@@ -17,6 +17,7 @@ from dse.outcomes import RunError
 from dse.recovery import Start, choose_start, describe, standing
 from dse.rundir import KNOWN_FILES, RunDir, write_atomically
 from dse.signals import StopRequest, supervise
+from models.registry import is_user_network
 
 if TYPE_CHECKING:
     from dse.runner import Phase, Runner
@@ -157,9 +158,11 @@ def _input_digests(config: Experiment) -> dict[str, str]:
     from dse.data import load_data
 
     digests = {f"data: {config.data.name}": load_data(config.data.name).digest}
-    path = Path(config.chip or "")
-    if path.is_file():
-        digests[str(path)] = hashlib.sha256(path.read_bytes()).hexdigest()
+    own = config.network.name
+    network = own.rpartition(":")[0] if is_user_network(own) else ""
+    for path in (Path(config.chip or ""), Path(network)):
+        if path.is_file():
+            digests[str(path)] = hashlib.sha256(path.read_bytes()).hexdigest()
     return digests
 
 

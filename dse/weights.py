@@ -49,6 +49,8 @@ def sample_design(
     if rng.uniform() < settings.minimum_fraction:
         widths[:] = 1
     widths = np.where(widths == top, channels, widths)
+    only = [b.width or 0 for b in boundaries]
+    widths = np.where(only, only, widths)
     whole = rng.uniform(size=len(top)) < WHOLE_SHARE
     together = (rng.uniform(size=len(top)) < 0.5)[boundary_of_edge]
     apart = rng.uniform(size=len(boundary_of_edge)) < 0.5

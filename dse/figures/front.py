@@ -147,6 +147,13 @@ def draw_choices(front: Front, chosen: str, cores: Sequence[str]) -> Figure:
 
 
 @styled
+def _change(now: Sequence[float], before: Sequence[float]) -> np.ndarray:
+    """Relative changes; 0 where nothing became nothing, NaN where nothing became something."""
+    new, old = np.array(now), np.array(before)
+    without = np.where(new == old, 0.0, np.nan)
+    return np.divide(new - old, old, out=without, where=old != 0)
+
+
 def draw_rounding(front: Front) -> Figure | None:
     """What rounding and polishing changed, design by design; None where nothing was recorded."""
     costs = [c for c in front.relaxed if c in COSTS and c != "interval_s"]
@@ -158,8 +165,7 @@ def draw_rounding(front: Front) -> Figure | None:
     groups: list[tuple[str, str, dict[str, np.ndarray]]] = []
     if costs:
         change = {
-            words(c): 100 * (np.array(front.values(c)) / np.array(front.values(f"relaxed_{c}")) - 1)
-            for c in costs
+            words(c): 100 * _change(front.values(c), front.values(f"relaxed_{c}")) for c in costs
         }
         groups.append(("Costs", "discrete / extended − 1 [%]", change))
     if "validation_accuracy" in front.relaxed:
