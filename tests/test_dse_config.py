@@ -227,3 +227,15 @@ def test_a_chip_file_beside_its_experiment_is_found_from_anywhere(tmp_path, monk
     (folder / "mine.yaml").unlink()  # then it is relative to the working directory
     assert load_config(folder / "e.yaml").chip == "mine.yaml"
     assert load_config(folder / "e.yaml", ["chip=quad_equal"]).chip == "quad_equal"
+
+
+def test_a_network_file_beside_its_experiment_is_found_from_anywhere(tmp_path, monkeypatch):
+    folder = tmp_path / "there"
+    folder.mkdir()
+    (folder / "net.py").write_text("")
+    (folder / "e.yaml").write_text('name: e\nnetwork: {name: "net.py:Net"}\n')
+    monkeypatch.chdir(tmp_path)
+    assert load_config(folder / "e.yaml").network.name == f"{folder / 'net.py'}:Net"
+    assert load_config(folder / "e.yaml", ["network.name=net.py:Net"]).network.name == "net.py:Net"
+    (folder / "net.py").unlink()  # then it is relative to the working directory
+    assert load_config(folder / "e.yaml").network.name == "net.py:Net"

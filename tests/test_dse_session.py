@@ -128,14 +128,16 @@ def test_changed_configuration_is_refused_with_the_difference(tmp_path: Path):
     session.resume(run, ["checkpoint.every_s=5", "log_every=2"], TWO)
 
 
-def test_changed_chip_file_is_refused(tmp_path: Path):
-    chip = tmp_path / "chip.yaml"
-    chip.write_text("a: 1")
+@pytest.mark.parametrize("what", ["chip", "network"])
+def test_a_changed_file_of_the_users_own_is_refused(tmp_path: Path, what: str):
+    own = tmp_path / {"chip": "chip.yaml", "network": "net.py"}[what]
+    own.write_text("a: 1")
+    named = {"chip": str(own), "network": {"name": f"{own}:Net"}}[what]
     run = tmp_path / "run"
     phases = counting(Counting("a", 3), Counting("b", 9, fail_at=7))
     with pytest.raises(RunError):
-        session.begin(settings(chip=str(chip)), run, phases)
-    chip.write_text("a: 2")
+        session.begin(settings(**{what: named}), run, phases)
+    own.write_text("a: 2")
     with pytest.raises(InputError, match="changed since the run began"):
         session.resume(run, [], TWO)
 
