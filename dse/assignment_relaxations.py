@@ -25,6 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from costs.errors import InputError
+from dse.best_stages import solve_ordered, solve_through
 
 Array = jax.Array
 
@@ -203,7 +204,7 @@ class Cuts:
             np.eye(cores - 1, dtype=bool)[:, None, :],
             np.arange(layers + 1.0)[None, :, None],
             cuts[None, None],
-        ).reshape(-1, cores - 1)
+        ).reshape((cores - 1) * (layers + 1), cores - 1)
         stages = self._stages(cuts)
         neighbours = jnp.concatenate(
             [order[jax.vmap(self._stages)(moved)], orders[:, stages]], axis=0
@@ -273,64 +274,6 @@ class Perturbed:
         neighbours = jnp.concatenate([order[through], again], axis=0)
         assignment = order[through[jnp.argmax(best[0])]]
         return assignment, neighbours.T, jnp.concatenate([weights.ravel(), order_weights])
-
-
-def solve_ordered(score: Array) -> Array:
-    """Place of each layer, never falling, with the largest total score.
-
-    Args:
-        score: [layers, places].
-
-    Returns:
-        [layers] places.
-    """
-    best, through = solve_through(score, rows=1)
-    return through[jnp.argmax(best[0])]
-
-
-def solve_through(score: Array, rows: int | None = None) -> tuple[Array, Array]:
-    """For each (layer, place): the best total score that passes through it, and that solution.
-
-    Forward and backward dynamic program over never falling places, O(layers * places).
-
-    Args:
-        score: [layers, places].
-        rows: solutions of the first so many layers only; None: of all.
-
-    Returns:
-        [rows, places] totals and [rows * places, layers] solutions.
-    """
-    layers, places = score.shape
-    rows = layers if rows is None else rows
-
-    def extend(total: Array, gained: Array) -> tuple[Array, tuple[Array, Array]]:
-        best = jax.lax.cummax(total)
-        here = jnp.where(total == best, np.arange(places), 0)
-        grown = gained + best
-        return grown, (grown, jax.lax.cummax(here))
-
-    zero = jnp.zeros(places, score.dtype)
-    _, (ahead, came_from) = jax.lax.scan(extend, zero, score)
-    _, (behind, goes_to) = jax.lax.scan(extend, zero, score[::-1, ::-1])
-    behind, goes_to = behind[::-1, ::-1], places - 1 - goes_to[::-1, ::-1]
-    layer, place = np.divmod(np.arange(rows * places), places)
-
-    def walk(table: Array, forward: bool) -> Array:
-        """[layers, columns] places on the way from each start, outwards in one direction."""
-
-        def step(at: Array, row: Any) -> tuple[Array, Array]:
-            number, pointers = row
-            at = jnp.where(number == layer, place, at)
-            # the pointers of a layer lead from it to the next one in this direction
-            return pointers[at], at
-
-        return jax.lax.scan(
-            step, jnp.asarray(place), (np.arange(layers), table), reverse=not forward
-        )[1]
-
-    after, before = walk(goes_to, True), walk(came_from, False)
-    solutions = jnp.where(np.arange(layers)[:, None] >= layer, after, before)
-    return (ahead + behind - score)[:rows], solutions.T
 
 
 def _gumbel_above(threshold: Array) -> Array:

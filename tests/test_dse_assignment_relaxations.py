@@ -1,5 +1,6 @@
 """Relaxations of assignments: discrete forward, unbiased gradient, contiguity, cold limit."""
 
+import functools
 import itertools
 
 import jax
@@ -11,7 +12,8 @@ from costs.errors import InputError
 from costs.instance_cost import calc_objective
 from costs.random_instance import random_instance
 from dse.assignment_alone import Schedule, relax, steering_cost
-from dse.assignment_relaxations import RELAXATIONS, make_relaxation, solve_through
+from dse.assignment_relaxations import RELAXATIONS, make_relaxation
+from dse.best_stages import solve_through
 from dse.relaxed import Shape, extend_objective
 
 LAYERS, CORES = 5, 3
@@ -31,6 +33,12 @@ def parameters_of(name, count=1, noise=0.3):
     return relaxation, jnp.repeat(jnp.asarray(raw, jnp.float32)[:, None], count, axis=1)
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def draw_from(relaxation, key, raw, temperature):
+    """Compiled once for each relaxation: the tests share the number of designs."""
+    return relaxation.draw(key, raw, temperature)
+
+
 def count_stages(assignment):
     """[n] runs of layers on one core; equal to the cores in use where stages are contiguous."""
     return 1 + (np.diff(assignment, axis=0) != 0).sum(axis=0)
@@ -41,14 +49,16 @@ def test_forward_value_is_the_cost_of_the_drawn_assignment(name):
     relaxation, raw = parameters_of(name, 64)
     shape = Shape((), (), (), LAYERS, CORES)
     none = jnp.zeros((0, 64))
-    draw = relaxation.draw(jax.random.key(0), raw, 0.7)
+    draw = draw_from(relaxation, jax.random.key(0), raw, 0.7)
     assert draw.assignment.dtype.kind == "i"
     assert ((draw.neighbours >= 0) & (draw.neighbours < CORES)).all()
     value = extend_objective(lambda o, a, w: exact(a), shape, none, draw, none)
     np.testing.assert_array_equal(value, exact(draw.assignment))
 
 
-@pytest.mark.parametrize("name", ["softmax", "cuts", "perturbed"])
+@pytest.mark.parametrize(
+    "name", ["softmax", "cuts", pytest.param("perturbed", marks=pytest.mark.slow)]
+)
 def test_gradient_is_unbiased(name):
     """Against central differences of the mean cost over the same noise."""
     count = 60_000
@@ -73,8 +83,8 @@ def test_gradient_is_unbiased(name):
 
 @pytest.mark.parametrize("name", ["cuts", "perturbed"])
 def test_stages_are_contiguous_and_neighbours_too(name):
-    relaxation, raw = parameters_of(name, 200, noise=1.0)
-    draw = relaxation.draw(jax.random.key(3), raw, 3.0)
+    relaxation, raw = parameters_of(name, 64, noise=1.0)
+    draw = draw_from(relaxation, jax.random.key(3), raw, 3.0)
     columns = np.concatenate(
         [draw.assignment, np.asarray(draw.neighbours).reshape(LAYERS, -1)], axis=1
     )
@@ -84,8 +94,8 @@ def test_stages_are_contiguous_and_neighbours_too(name):
 
 @pytest.mark.parametrize("name", ["softmax", "cuts", "perturbed"])
 def test_without_heat_the_draw_is_the_rounding(name):
-    relaxation, raw = parameters_of(name, 20)
-    draw = relaxation.draw(jax.random.key(4), raw, 1e-4)
+    relaxation, raw = parameters_of(name, 64)
+    draw = draw_from(relaxation, jax.random.key(4), raw, 1e-4)
     np.testing.assert_array_equal(draw.assignment, relaxation.round(raw))
 
 
@@ -97,9 +107,9 @@ def test_start_prefers_what_it_is_given(name):
 
 def test_cut_probabilities_are_the_published_soft_membership():
     """First cut alone: P(layer after it) = sigmoid((l + 1/2 - b) / T)."""
-    relaxation, raw = parameters_of("cuts", 50_000, noise=0.0)
+    relaxation, raw = parameters_of("cuts", 64, noise=0.0)
     means = LAYERS * np.cumsum(np.asarray(jax.nn.softmax(raw[:CORES, 0])))[:-1]
-    draw = relaxation.draw(jax.random.key(5), raw, 0.8)
+    draw = draw_from(relaxation, jax.random.key(5), raw, 0.8)
     number = np.asarray(draw.weights)[: LAYERS + 1, 0]  # positions 0 .. layers of the first cut
     after = 1 / (1 + np.exp(-(np.arange(LAYERS) + 0.5 - means[0]) / 0.8))
     np.testing.assert_allclose(np.cumsum(number)[:-1], after, atol=1e-6)
@@ -122,7 +132,7 @@ def test_solver_finds_the_best_way_through_every_pair():
 def test_one_core_leaves_nothing_to_choose(name):
     relaxation = make_relaxation(name, 4, 1)
     raw = jnp.asarray(relaxation.start(np.zeros(4, int)))[:, None]
-    draw = relaxation.draw(jax.random.key(0), raw, 1.0)
+    draw = draw_from(relaxation, jax.random.key(0), raw, 1.0)
     assert not np.asarray(draw.assignment).any()
     assert not relaxation.round(raw).any()
 

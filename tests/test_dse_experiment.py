@@ -190,6 +190,18 @@ def test_joint_run_optimizes_one_design_and_keeps_its_budget(experiment):
     assert float(rows[0]["energy_pj"]) == alone["costs"]["energy_pj"]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("relaxation", ["softmax", "gumbel", "cuts", "perturbed"])
+def test_joint_run_by_any_relaxation_prices_what_it_reports(experiment, relaxation):
+    out = experiment.parent / f"joint_{relaxation}"
+    chosen = ["--set", "method=joint", "--set", f"assignment.relaxation={relaxation}"]
+    finish(["run", experiment, "--out", out, *chosen], experiment.parent)
+    (row,) = rows_of(out)
+    alone = evaluate_design(out / "designs" / "d00.yaml")
+    assert float(row["energy_pj"]) == alone["costs"]["energy_pj"]
+    assert float(row["assignment_gap_after"]) <= float(row["assignment_gap_before"])
+
+
 def test_budget_that_nothing_keeps_fails_in_one_line(experiment):
     """The input and the output alone are 74 bytes."""
     out = experiment.parent / "impossible"
