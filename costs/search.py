@@ -55,7 +55,7 @@ BEAM = 24
 """Rows kept per hardware point and step by the first, greedy walk that finds an incumbent."""
 
 WIDE_BEAM = 400
-"""The same where the time for the proof is over and the greedy walk gives the answer."""
+"""The same where the greedy walk goes through every order by itself, for a single core."""
 
 SLACK = 1 + 1e-9
 """Relative error granted to a bound before it excludes: far more than rounding can cause."""
@@ -309,7 +309,7 @@ class Search:
             mine = [part.take(np.flatnonzero(part.order == order)) for part in parts]
             if all(map(len, mine)):
                 self.walk(mine, beam=WIDE_BEAM)
-        return stack_parts(self.best)
+        return stack_parts(self.best) if self.best else parts[0].take(np.zeros(0, int))
 
     def _join(
         self, left: Part, right: Part, low: np.ndarray | None, high: np.ndarray | None, beam: int
@@ -385,29 +385,28 @@ def find_candidates(
         cores: cores with the same levels and axes, of any sizes, energies and bandwidths.
         objective: "energy", "latency" or "edp".
         conventions: how accesses and capacity are counted; the halo is not "exact".
-        limit_s: how long to look for the proof once something that fits is known [s]; afterwards
-            the best that a greedy walk over few factors finds is given, with a bound.
+        limit_s: how long to look for the proof on a single core, once something that fits is known
+            [s]; afterwards the best that a greedy walk over few factors finds is given, with a bound.
     """
     search = Search(layer, cores, objective, conventions)
     # a rough idea of what is cheap, then a better one, then all that could be cheaper
     coarse = search.list_parts(coarse=True)
     search.walk(search.trim(coarse), beam=BEAM)
-    first = list(search.best), search.incumbent.copy()
+    greedy = search.walk_greedily(coarse) if len(cores) == 1 else None
     search.unfit = search.dominated = search.bounded = 0
-    if limit_s is not None and np.isfinite(search.incumbent).all():
+    if limit_s is not None and greedy is not None and len(greedy):
         search.deadline_s = time.monotonic() + limit_s
     parts = None
     try:
         parts = search.list_parts()
         search.walk(search.trim(parts), beam=BEAM)
-        rows = search.walk(search.trim(parts))
+        rows = search.reduce(search.walk(search.trim(parts)), None, None)
         proved = True
     except OutOfTime:
-        search.deadline_s, search.best, search.incumbent = math.inf, *first
-        rows = search.walk_greedily(coarse)
-        proved = False
+        assert greedy is not None
+        rows, proved = greedy, False
     return Candidates(
-        rows=search.reduce(rows, None, None),
+        rows=rows,
         incumbent=search.incumbent,
         enumerated=search.count_mappings(),
         unfit=search.unfit,
