@@ -261,7 +261,8 @@ class Search:
         if parts is None:
             shape = (len(self.claims), self.structure.columns)
             ranges = [calc_range(self.structure, self.sizes, choice) for choice in self.choices]
-            low, high = _product([tuple(np.broadcast_to(v, shape) for v in r) for r in ranges])
+            wide = [(np.broadcast_to(a, shape), np.broadcast_to(b, shape)) for a, b in ranges]
+            low, high = _product(wide)
             return self._least_bound(low, high)
         ranges = [_extremes(part) for part in parts]
         bounds = []
@@ -386,7 +387,7 @@ def find_candidates(
         objective: "energy", "latency" or "edp".
         conventions: how accesses and capacity are counted; the halo is not "exact".
         limit_s: how long to look for the proof on a single core, once something that fits is known
-            [s]; afterwards the best that a greedy walk over few factors finds is given, with a bound.
+            [s]; afterwards the best of a greedy walk over few factors is given, with a bound.
     """
     search = Search(layer, cores, objective, conventions)
     # a rough idea of what is cheap, then a better one, then all that could be cheaper
