@@ -84,12 +84,17 @@ def draw() -> None:
     bound = {i: float(row["bound"]) for i, row in proofs.items()}
     proved = _proved()
     methods = list(dict.fromkeys(row["method"] for row in answers))
+    # the optimum is no higher, so that a gap to the best known is a lower limit of the true gap
+    best = {i: float(row["value"]) for i, row in proofs.items()}
+    for row in answers:
+        number = int(row["instance"])
+        best[number] = min(best.get(number, np.inf), float(row["annealed"]))
     lines = [
-        f"{len(proofs)} instances, {len(proved)} proved to {PROOF_GAP:.1%}; gaps are over the"
+        f"{len(proofs)} instances tried, {len(proved)} proved to {PROOF_GAP:.1%}; gaps are over the"
         " bound, which is at most the optimum",
         "",
         "| method | raw mean | worst | no fit | moves and swaps mean | worst"
-        " | annealed moves and swaps mean | worst | all instances, over the bound, mean"
+        " | annealed moves and swaps mean | worst | all 200, over the best known, mean"
         " | s per instance: method | search |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
@@ -104,13 +109,14 @@ def draw() -> None:
         raw = over("raw", inside)
         fits = np.isfinite(raw)
         descended, gaps[method] = over("descended", inside), over("annealed", inside)
-        every = over("annealed", [row for row in rows if int(row["instance"]) in bound])
+        known = [float(r["annealed"]) / best[int(r["instance"])] - 1 for r in rows]
+        every = f"{np.mean(known):.2%}" if len(rows) == len(INSTANCES) else "not run"
         taken = [np.mean([float(r[k]) for r in rows]) for k in ("seconds", "search_seconds")]
         finite = descended[np.isfinite(descended)]
         lines.append(
             f"| {method} | {raw[fits].mean():.1%} | {raw[fits].max():.1%} | {(~fits).sum()} of"
             f" {len(inside)} | {finite.mean():.1%} | {finite.max():.1%} |"
-            f" {gaps[method].mean():.2%} | {gaps[method].max():.1%} | {every.mean():.2%} |"
+            f" {gaps[method].mean():.2%} | {gaps[method].max():.1%} | {every} |"
             f" {taken[0]:.2f} | {taken[1]:.2f} |"
         )
     (FOLDER / "table.md").write_text("\n".join(lines) + "\n")
