@@ -18,6 +18,7 @@ def add_studies(app: typer.Typer) -> None:
         ("compare", compare),
         ("break-even", break_even),
         ("optimality", optimality),
+        ("rounding", rounding),
         ("cores", cores),
         ("draw", draw),
     ):
@@ -47,6 +48,20 @@ def optimality(
     from dse.commands.study import optimality_command
 
     optimality_command(spaces, seed, out, as_json=as_json)
+
+
+def rounding(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="An experiment's YAML file.")],
+    out: Annotated[Path, typer.Option(help="The directory for table, figure and record.")],
+    set_: SetOption = [],  # noqa: B006 - typer copies defaults
+    seeds: Annotated[int, typer.Option(min=1, help="Paired seeds.")] = 3,
+    steps: Annotated[int, typer.Option(min=1, help="Training steps of each.")] = 300,
+    as_json: JsonOption = False,
+) -> None:
+    """What rounding costs under each relaxation of widths; goes on where it was stopped."""
+    from dse.commands.rounding import rounding_command
+
+    rounding_command(config, out, set_, seeds, steps, as_json=as_json)
 
 
 def compare(

@@ -27,6 +27,7 @@ DRAWERS = {
     "optimality": "dse.figures.optimality:draw_optimality",
     "compare": "dse.figures.compare:draw_compare",
     "break_even": "dse.figures.break_even:draw_break_even",
+    "width_relaxations": "dse.figures.width_relaxations:draw_width_relaxations",
 }
 """Study -> what draws it from its rows; imported on use."""
 
