@@ -38,7 +38,8 @@ def load_config(path: str | Path, overrides: list[str] | None = None) -> Experim
     if isinstance(document.get("chip"), str) and "chip" not in set_keys:
         document["chip"] = _beside(Path(path), document["chip"])
     network = document.get("network")
-    name = network.get("name") if isinstance(network, dict) else None
+    network = network if isinstance(network, dict) else {}
+    name = network.get("name")
     if isinstance(name, str) and is_user_network(name) and "network.name" not in set_keys:
         file, _, attribute = name.rpartition(":")
         network["name"] = f"{_beside(Path(path), file)}:{attribute}"
