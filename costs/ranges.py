@@ -1,14 +1,15 @@
-"""Between which values the multipliers of a choice lie, known before any tiling is listed."""
+"""Between which values the multipliers of a choice lie, known before any tiling is listed, and by those listed."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
 from costs.layer import RELEVANT
 from costs.orders import Structure
-from costs.parts import count_rows
+from costs.parts import Part, count_rows
 from costs.tilings import Choice
 
 Range = tuple[np.ndarray, np.ndarray]
@@ -74,3 +75,28 @@ def input_columns(structure: Structure) -> list[int]:
         if operand == "I" and child:
             columns += [1 + 2 * number, 2 + 2 * number]
     return columns
+
+
+def calc_extremes(part: Part) -> tuple[np.ndarray, np.ndarray]:
+    """Smallest and largest multiplier of every column in every order, `(orders, columns)`."""
+    shape = (len(part.totals), part.values.shape[1])
+    # an order without rows has no future: nothing else is asked of it
+    least, most = np.full(shape, math.inf), np.ones(shape)
+    begin = np.searchsorted(part.order, np.arange(shape[0]))
+    there = np.unique(part.order)
+    if there.size:
+        least[there] = np.minimum.reduceat(part.values, begin[there], axis=0)
+        most[there] = np.maximum.reduceat(part.values, begin[there], axis=0)
+    return least, most
+
+
+def calc_product(
+    ranges: Sequence[tuple[np.ndarray, np.ndarray]],
+) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Range of the product of several parts; nothing without any."""
+    if not ranges:
+        return None, None
+    least, most = np.ones(ranges[0][0].shape), np.ones(ranges[0][0].shape)
+    for low, high in ranges:
+        least, most = least * low, most * high
+    return least, most

@@ -35,7 +35,13 @@ from costs.parts import (
     stack_parts,
     window_line_part,
 )
-from costs.ranges import Range, calc_other_range, calc_range
+from costs.ranges import (
+    Range,
+    calc_extremes,
+    calc_other_range,
+    calc_product,
+    calc_range,
+)
 from costs.tilings import (
     LISTED,
     Choice,
@@ -145,7 +151,7 @@ class Search:
         alive = np.ones(shape[0], bool)
         parts: dict[int, Part] = {}
         for i in sorted(range(len(counts)), key=counts.__getitem__):
-            least, most = _product([*ranges[:i], *ranges[i + 1 :]])
+            least, most = calc_product([*ranges[:i], *ranges[i + 1 :]])
             if counts[i] <= LISTED:
                 part = list_part(
                     self.structure, self.sizes, self.most_words, self.choices[i], coarse
@@ -154,7 +160,7 @@ class Search:
             else:
                 part = self._list_part(self.choices[i], listed[i], alive, least, most)
             parts[i] = part
-            ranges[i] = _extremes(part)
+            ranges[i] = calc_extremes(part)
             alive = np.isin(np.arange(shape[0]), part.order)
         return [parts[i] for i in range(len(counts))]
 
@@ -262,12 +268,12 @@ class Search:
             shape = (len(self.claims), self.structure.columns)
             ranges = [calc_range(self.structure, self.sizes, choice) for choice in self.choices]
             wide = [(np.broadcast_to(a, shape), np.broadcast_to(b, shape)) for a, b in ranges]
-            low, high = _product(wide)
+            low, high = calc_product(wide)
             return self._least_bound(low, high)
-        ranges = [_extremes(part) for part in parts]
+        ranges = [calc_extremes(part) for part in parts]
         bounds = []
         for i, part in enumerate(parts):
-            least, most = _product([*ranges[:i], *ranges[i + 1 :]])
+            least, most = calc_product([*ranges[:i], *ranges[i + 1 :]])
             low = part.values if least is None else part.values * least[part.order]
             high = part.values if most is None else part.values * most[part.order]
             bounds.append(self._least_bound(low, high))
@@ -286,21 +292,21 @@ class Search:
         for part in parts:
             shared &= np.isin(np.arange(len(shared)), part.order)
         parts = [part.take(np.flatnonzero(shared[part.order])) for part in parts]
-        ranges = [_extremes(part) for part in parts]
+        ranges = [calc_extremes(part) for part in parts]
         return [
-            self.reduce(part, *_product([*ranges[:i], *ranges[i + 1 :]]))
+            self.reduce(part, *calc_product([*ranges[:i], *ranges[i + 1 :]]))
             for i, part in enumerate(parts)
         ]
 
     def walk(self, parts: list[Part], *, beam: int = 0) -> Part:
         """Joins all dimensions; finds a first incumbent when `beam` is given."""
         parts = sorted(parts, key=len)
-        ranges = [_extremes(part) for part in parts]
+        ranges = [calc_extremes(part) for part in parts]
         joined = parts[0]
         if len(parts) == 1:
             return self.reduce(joined, None, None, beam=beam)
         for number in range(1, len(parts)):
-            least, most = _product(ranges[number + 1 :])
+            least, most = calc_product(ranges[number + 1 :])
             joined = self._join(joined, parts[number], least, most, beam)
         return joined
 
@@ -345,31 +351,6 @@ def _find_best(keys: np.ndarray, order: np.ndarray | None) -> np.ndarray:
     return np.concatenate(
         [a + find_nondominated(keys[a:b], EFFORT) for a, b in zip(begin, end, strict=True)]
     )
-
-
-def _extremes(part: Part) -> tuple[np.ndarray, np.ndarray]:
-    """Smallest and largest multiplier of every column in every order, `(orders, columns)`."""
-    shape = (len(part.totals), part.values.shape[1])
-    # an order without rows has no future: nothing else is asked of it
-    least, most = np.full(shape, math.inf), np.ones(shape)
-    begin = np.searchsorted(part.order, np.arange(shape[0]))
-    there = np.unique(part.order)
-    if there.size:
-        least[there] = np.minimum.reduceat(part.values, begin[there], axis=0)
-        most[there] = np.maximum.reduceat(part.values, begin[there], axis=0)
-    return least, most
-
-
-def _product(
-    ranges: Sequence[tuple[np.ndarray, np.ndarray]],
-) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """Range of the product of several parts; nothing without any."""
-    if not ranges:
-        return None, None
-    least, most = np.ones(ranges[0][0].shape), np.ones(ranges[0][0].shape)
-    for low, high in ranges:
-        least, most = least * low, most * high
-    return least, most
 
 
 def find_candidates(

@@ -13,10 +13,10 @@ NEVER = {"experiments", "tests", "benchmarks"}
 OWNER = {
     "orbax": "dse/checkpoint.py",
     "rich": "dse/console.py",
-    "typer": "dse/cli.py",
+    "typer": "dse/cli",
     "fcntl": "dse/lock.py",
 }
-"""Outside world -> the only module that touches it."""
+"""Outside world -> the only module that touches it, or what the names of those few begin with."""
 SOURCES = sorted(file for package in PACKAGES for file in (ROOT / package).rglob("*.py"))
 LONGEST = 400
 
@@ -50,7 +50,8 @@ def test_one_module_touches_each_outside_world(world: str, owner: str):
         for file in SOURCES
         if any(module.partition(".")[0] == world for module in imported(file))
     ]
-    assert users == [owner]
+    assert users
+    assert all(user.startswith(owner) for user in users), users
 
 
 def test_only_the_console_prints():
