@@ -1,4 +1,4 @@
-"""Between which values the multipliers of a choice lie, known before any tiling is listed, and by those listed."""
+"""Between which values the multipliers of a choice lie, before tilings are listed and after."""
 
 from __future__ import annotations
 
