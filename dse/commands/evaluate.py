@@ -140,8 +140,8 @@ def evaluate_network_command(
     open_ = [row.best for row in rows if not row.best.proved]
     if open_:
         print_line(
-            f"{len(open_)} of {len(rows)} layers: the best mapping that was found, not proved to be "
-            f"the best within {proof_s:g} s each; --proof-s gives more time, --json the bounds"
+            f"{len(open_)} of {len(rows)} layers: the best mapping found, not proved to be the "
+            f"best within {proof_s:g} s each; --proof-s gives more time, --json the bounds"
         )
 
 
