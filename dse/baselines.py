@@ -42,11 +42,14 @@ class Design:
         ordinals: [ordinals] integers.
         assignment: [layers].
         params: trained parameters.
+        gates: widths and crossing flags that the network runs with where they are not those of the
+            assignment.
     """
 
     ordinals: np.ndarray
     assignment: np.ndarray
     params: Params
+    gates: tuple[np.ndarray, np.ndarray] | None = None
 
 
 @dataclass
@@ -226,7 +229,8 @@ def sequential(trial: Trial) -> list[Design]:
     """Train, then narrow, then partition, then map, each blind to what follows.
 
     Half of the passes train the uncompressed network; each ratio is then inserted at every
-    boundary and tuned, and only then the layers are put on cores and the hardware is chosen.
+    boundary and tuned, and only then the layers are put on cores and the hardware is chosen. The
+    network keeps the pairs at boundaries that turn out not to cross; their cost is not counted.
     """
     training = trial.context.config.training
     whole = np.array(trial.shape.max_widths, np.float32)
@@ -251,7 +255,8 @@ def sequential(trial: Trial) -> list[Design]:
             peak=training.learning_rate,
             stream=1 + number,
         )
-        designs.append(Design(*partitioned_then_mapped(trial, given), tuned))
+        where = partitioned_then_mapped(trial, given)
+        designs.append(Design(*where, tuned, (widths, everywhere)))
     return designs
 
 

@@ -140,7 +140,7 @@ def score(trial: Trial, design: Design, number: int) -> dict[str, Any]:
     """Accuracies and costs of one design."""
     context = trial.context
     fresh = context.net.init(baselines.jax.random.key(trial.seed))[1]
-    gates = trial.gates(design.ordinals, design.assignment)
+    gates = design.gates or trial.gates(design.ordinals, design.assignment)
     costs = trial.objective.costs(design.ordinals[:, None], design.assignment[:, None])
     accuracy = {
         name: context.evaluate(design.params, fresh, context.calibration, split, *gates).correct
