@@ -4,13 +4,20 @@ Prints, in one run:
 * candidates per second: distinct mappings of one 3x3 layer (different tile counts, footprints or
   extents) of which all counts, the traffic of every level, energy and cycles are computed, warm and
   compiled;
-* the same through `costs.evaluate.evaluate`, one mapping after the other, for the ratio;
-* the time from nothing to the certified optimum of that layer, and of all of ResNet-18.
+* the same through `costs.evaluate.evaluate`, one mapping after the other, and through ZigZag's own
+  search of the same layer on its own tpu_like, for the ratios;
+* the time from nothing to the certified optimum of that layer, beside that of ZigZag's search,
+  which proves nothing; and the time of all of ResNet-18.
+
+Ratios are of CPU seconds, all threads counted, so that other work on the machine changes them
+little. ZigZag is left out where it is not installed (the extra `peers`).
 
     python benchmarks/mapper.py [--seconds 5] [--core tpu_like]
 """
 
 import argparse
+import itertools
+import os
 import resource
 import time
 
@@ -26,8 +33,24 @@ from costs.mapper import best_mapping
 from costs.search import Search
 from costs.tilings import count_tilings, list_groups, make_part
 
+TARGET_RATIO = 10_000
+"""Candidates of ours for each evaluation of ZigZag's."""
+
 BLOCK = 1024
 """Most rows on either side of a compiled block: a million pairs."""
+
+
+class Clock:
+    """Seconds since it was made."""
+
+    def __init__(self):
+        self.start = time.perf_counter(), time.process_time()
+
+    def wall_s(self):
+        return time.perf_counter() - self.start[0]
+
+    def cpu_s(self):
+        return time.process_time() - self.start[1]
 
 
 def conv(name, c, k, size, kernel=3, stride=1):
@@ -115,7 +138,11 @@ def make_block(search):
 
 
 def measure_rate(layer, core, seconds):
-    """Distinct candidates per second, all of one order of storage positions at a time."""
+    """Distinct candidates, all of one order of storage positions at a time.
+
+    Returns:
+        How many were evaluated, how many there are, seconds and CPU seconds.
+    """
     search = Search(layer, [core], "energy", TIMELOOP)
     limits = np.array([*search.most_words, *search.sizes])
     listed = [list_groups(search.structure, search.sizes, c, False) for c in search.choices]
@@ -136,14 +163,24 @@ def measure_rate(layer, core, seconds):
     )
     block = make_block(search)
     jax.block_until_ready(block(left[0], right[0]))
-    start, done = time.perf_counter(), 0
-    for a in left:
-        for b in right:
-            jax.block_until_ready(block(a, b))
-            done += len(a) * len(b)
-            if time.perf_counter() - start > seconds:
-                return done / (time.perf_counter() - start), done, len(sides[0]) * len(sides[1])
-    return done / (time.perf_counter() - start), done, len(sides[0]) * len(sides[1])
+    clock, done = Clock(), 0
+    for a, b in itertools.product(left, right):
+        jax.block_until_ready(block(a, b))
+        done += len(a) * len(b)
+        if clock.wall_s() > seconds:
+            break
+    return done, len(sides[0]) * len(sides[1]), clock.wall_s(), clock.cpu_s()
+
+
+def measure_zigzag(limit):
+    """What ZigZag's search of the same layer took, or None where it is not installed."""
+    try:
+        import zigzag_peer
+    except ModuleNotFoundError:
+        return None
+    accelerator, nodes = zigzag_peer.load("tpu_like")
+    (node,) = (node for node in nodes if node.name == "/layer1/layer1.0/conv2/Conv")
+    return zigzag_peer.search(accelerator, node, limit)
 
 
 def main():
@@ -152,28 +189,49 @@ def main():
     )
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--core", default="tpu_like")
+    parser.add_argument("--limit", type=int, default=6, help="ZigZag's limit of loop factors")
     options = parser.parse_args()
     core = load_core(options.core)
     layer = conv("conv2_2", 64, 64, 56)
 
-    start = time.perf_counter()
+    clock = Clock()
     best = best_mapping(layer, core)
-    certified = time.perf_counter() - start
-    rate, done, there = measure_rate(layer, core, options.seconds)
-    start, count = time.perf_counter(), 0
-    while time.perf_counter() - start < 1.0:
+    certified_s, certified_cpu_s = clock.wall_s(), clock.cpu_s()
+    done, there, took_s, took_cpu_s = measure_rate(layer, core, options.seconds)
+    clock, count = Clock(), 0
+    while clock.cpu_s() < 1.0:
         evaluate(layer, core, best.mapping)
         count += 1
-    single = count / (time.perf_counter() - start)
+    single = count / clock.cpu_s()
+    rate = done / took_cpu_s
     print(f"layer {layer.name} (K=C=64, 56x56, 3x3) on {core.name}")
-    print(f"distinct candidates    {rate / 1e6:10.1f} million/s ({done:.3g} of {there:.3g})")
-    print(f"one by one (evaluate)  {single:10.1f} /s")
-    print(f"ratio                  {rate / single:10.0f}")
-    print(f"certified optimum      {certified:10.2f} s over {best.enumerated:.3g} mappings")
-    start = time.perf_counter()
+    print(f"{os.cpu_count()} processors, load {os.getloadavg()[0]:.1f} with this process")
+    print(
+        f"distinct candidates    {done / took_s / 1e6:10.1f} million/s ({done:.3g} of {there:.3g})"
+    )
+    print(f"                       {rate / 1e6:10.1f} million/CPU s")
+    print(f"one by one (evaluate)  {single:10.1f} /CPU s; ratio {rate / single:,.0f}")
+    print(
+        f"certified optimum      {certified_s:10.2f} s, {certified_cpu_s:.2f} CPU s, "
+        f"over {best.enumerated:.3g} mappings"
+    )
+    if (peer := measure_zigzag(options.limit)) is not None:
+        ratio = rate * peer.cpu_s / peer.evaluations
+        print(
+            f"ZigZag                 {peer.evaluations / peer.cpu_s:10.1f} /CPU s; "
+            f"ratio {ratio:,.0f} ({ratio / TARGET_RATIO:.1f} of the target {TARGET_RATIO:,})"
+        )
+        print(
+            f"its search, limit {options.limit:<2}   {peer.cpu_s:10.2f} CPU s, nothing proved; "
+            f"ratio to the certified optimum {peer.cpu_s / certified_cpu_s:.1f}"
+        )
+    clock = Clock()
     for item in resnet18():
         best_mapping(item, core)
-    print(f"all of ResNet-18       {time.perf_counter() - start:10.2f} s, {len(resnet18())} layers")
+    print(
+        f"all of ResNet-18       {clock.wall_s():10.2f} s, {clock.cpu_s():.2f} CPU s, "
+        f"{len(resnet18())} layers"
+    )
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     print(f"peak memory            {peak:10.2f} GB")
 

@@ -9,11 +9,11 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from dse.cli_options import DataOption, JsonOption, RunArgument, SetOption
+from dse.cli_options import DataOption, JsonOption, RunArgument, SetOption, refuse_stray
 from dse.cli_studies import add_studies
 from dse.outcomes import (
     EXIT_BAD_INPUT,
@@ -92,8 +92,21 @@ def export(
     export_command(run, pick, out, as_json=as_json)
 
 
+_EVALUATE = {
+    "NETWORK CORE": ("objective", "batch", "input_size", "proof_s", "conventions", "figure"),
+    "NETWORK GPU": ("batch", "input_size"),
+    "NETWORK CORE --bounds": ("bounds", "batch", "input_size", "onchip_kib", "word_bits"),
+    "NETWORK CORE --insitu": ("insitu", "batch", "objective"),
+    "DESIGN": ("inputs", "figure"),
+    "EXPORT": ("data",),
+    "--case FILE": ("case",),
+}
+"""What `dse evaluate` may be given, and the options of each."""
+
+
 @app.command()
 def evaluate(
+    context: typer.Context,
     what: Annotated[
         str | None,
         typer.Argument(metavar="[NETWORK | DESIGN]", help="A network, a design or an export."),
@@ -125,6 +138,9 @@ def evaluate(
     proof_s: Annotated[
         float, typer.Option(min=0.0, help="How long to look for the proof of a mapping [s].")
     ] = 30.0,
+    conventions: Annotated[
+        str, typer.Option(help="Count as timeloop, accelforge or zigzag does.")
+    ] = "timeloop",
     figure: Annotated[Path | None, typer.Option(help="Draw the energy by layer (PNG).")] = None,
     data: DataOption = None,
     as_json: JsonOption = False,
@@ -132,35 +148,45 @@ def evaluate(
     """The exact cost of a network on a core, of a design on its chip, or of given mappings."""
     from dse.commands import evaluate as commands
 
-    if hardware is None:
-        given = {"--bounds": bounds, "--batch": batch != 1, "--input": input_size is not None}
-        commands.refuse_stray(given | {"--onchip-kib": onchip_kib, "--insitu": insitu})
-    if case is not None and what is None:
+    if what is None and hardware is None and case is not None:
+        refuse_stray(context, "--case FILE", _EVALUATE)
         commands.evaluate_cases_command(case, as_json=as_json)
-    elif what is not None and hardware is None and case is None and Path(what).is_dir():
+    elif what is None or case is not None:
+        raise typer.BadParameter("give NETWORK CORE, a design.yaml, an export, or --case FILE")
+    elif hardware is None and Path(what).is_dir():
         from dse.commands.exported import evaluate_export_command
 
+        refuse_stray(context, "EXPORT", _EVALUATE)
         raise typer.Exit(evaluate_export_command(Path(what), as_json=as_json))
-    elif what is not None and hardware is None and case is None:
+    elif hardware is None:
+        refuse_stray(context, "DESIGN", _EVALUATE)
         commands.evaluate_design_command(Path(what), inputs=inputs, figure=figure, as_json=as_json)
-    elif what is None or hardware is None or case is not None:
-        raise typer.BadParameter("give NETWORK CORE, a design.yaml, an export, or --case FILE")
     elif bounds:
+        refuse_stray(context, "NETWORK CORE --bounds", _EVALUATE)
         commands.evaluate_bounds_command(
             what, hardware, batch=batch, onchip_kib=onchip_kib, word_bits=word_bits,
             as_json=as_json, input_size=input_size,
         )  # fmt: skip
     elif insitu is not None:
-        commands.refuse_stray({"--input": input_size}, "without --insitu")
+        refuse_stray(context, "NETWORK CORE --insitu", _EVALUATE)
         from dse.commands.insitu import evaluate_insitu_command
 
         evaluate_insitu_command(
             what, hardware, insitu, objective=objective, batch=batch, as_json=as_json
         )
     else:
+        from costs.gpu_waves import find_gpu
+
+        gpu = find_gpu(hardware)
+        refuse_stray(context, "NETWORK CORE" if gpu is None else "NETWORK GPU", _EVALUATE)
+        if gpu is not None:
+            commands.evaluate_gpu_command(
+                what, gpu, batch=batch, as_json=as_json, input_size=input_size
+            )
+            return
         commands.evaluate_network_command(
             what, hardware, objective=objective, batch=batch, figure=figure,
-            as_json=as_json, input_size=input_size, proof_s=proof_s,
+            as_json=as_json, input_size=input_size, proof_s=proof_s, conventions=conventions,
         )  # fmt: skip
 
 
@@ -273,15 +299,22 @@ def main() -> None:
     sys.exit(code)
 
 
+_UsageError: Any = typer.BadParameter.__base__
+"""All bad arguments, which typer does not export."""
+
+
 def run_app() -> int:
     """Run the command line of `sys.argv`; print what went wrong as one line; the exit code."""
     from costs.errors import InputError
 
     try:
-        app()
-        code = EXIT_DONE
-    except SystemExit as error:  # how typer ends, bad arguments included
+        code = app(standalone_mode=False)
+    except SystemExit as error:
         code = error.code
+    except _UsageError as error:
+        if message := error.format_message():  # none where the help was printed instead
+            _print_error(message)
+        code = EXIT_BAD_INPUT
     except InputError as error:
         _print_error(str(error))
         code = EXIT_BAD_INPUT

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -33,3 +34,30 @@ DataOption = Annotated[
         help="Where data sets lie; default: NARROWS_DATA, else the user's cache folder.",
     ),
 ]
+
+
+def refuse_stray(context: typer.Context, use: str, options: Mapping[str, tuple[str, ...]]) -> None:
+    """Refuses an option that this use of a command would pass over in silence.
+
+    Args:
+        context: the call.
+        use: which of the uses it is.
+        options: names of the options of each use, besides `--json`.
+
+    Raises:
+        InputError: naming the option and the uses that have it.
+    """
+    from costs.errors import InputError
+
+    for parameter in context.command.params:
+        name = str(parameter.name)
+        source = context.get_parameter_source(name)
+        optional = parameter.param_type_name == "option" and name != "as_json"
+        given = optional and source is not None and source.name == "COMMANDLINE"
+        if given and name not in options[use]:
+            uses = [other for other, names in options.items() if name in names]
+            raise InputError(
+                "does not apply here",
+                key=parameter.opts[0],
+                allowed="only with " + " or ".join(uses),
+            )

@@ -95,14 +95,13 @@ def test_bad_gpu_file_names_the_key(tmp_path):
 
 
 def test_command_prints_waves(capsys):
-    from dse.commands.evaluate import evaluate_network_command
+    from dse.commands.evaluate import evaluate_gpu_command
 
-    options = {"objective": "energy", "batch": 16, "figure": None}
-    evaluate_network_command("resnet18", "gpu_80sm", **options, as_json=True)
+    evaluate_gpu_command("resnet18", GPU, batch=16, as_json=True)
     found = json.loads(capsys.readouterr().out)
     assert found["total"]["energy_pj"] is None
     assert found["total"]["waves"] == sum(row["waves"] for row in found["layers"])
-    evaluate_network_command("resnet18", "gpu_80sm", **options, as_json=False)
+    evaluate_gpu_command("resnet18", GPU, batch=16, as_json=False)
     assert "no sourced energy model" in capsys.readouterr().out
 
 

@@ -1,10 +1,12 @@
 """`dse evaluate`: the input size of a network of one's own, and options that do not apply."""
 
+import sys
+
 import pytest
 from typer.testing import CliRunner
 
 from costs.errors import InputError
-from dse.cli import app
+from dse.cli import app, run_app
 from dse.commands.evaluate import read_workload
 
 NETWORK = """
@@ -35,8 +37,44 @@ def test_absurd_input_sizes_are_refused(text):
         read_workload("mlp", 1, text)
 
 
-@pytest.mark.parametrize("stray", [["--bounds"], ["--batch", "2"], ["--input", "8x8x3"]])
-def test_options_of_networks_are_refused_for_a_design(stray):
-    result = CliRunner().invoke(app, ["evaluate", "design.yaml", *stray])
+@pytest.mark.parametrize(
+    ("use", "stray"),
+    [
+        ("design.yaml", "--bounds"),
+        ("design.yaml", "--batch 2"),
+        ("design.yaml", "--input 8x8x3"),
+        ("design.yaml", "--objective energy"),
+        ("design.yaml", "--word-bits 16"),
+        ("design.yaml", "--proof-s 30"),
+        ("--case cases.jsonl", "--figure a.png"),
+        ("mlp tpu_like", "--inputs 2"),
+        ("mlp tpu_like", "--word-bits 8"),
+        ("mlp tpu_like", "--data ."),
+        ("mlp tpu_like --bounds", "--objective edp"),
+        ("mlp tpu_like --insitu 2-44-3-6-3", "--input 28x28x1"),
+        ("mlp gpu_80sm", "--figure a.png"),
+    ],
+)
+def test_options_that_would_be_passed_over_are_refused(use, stray):
+    result = CliRunner().invoke(app, ["evaluate", *use.split(), *stray.split()])
     assert isinstance(result.exception, InputError)
-    assert stray[0] in str(result.exception)
+    assert result.exception.key == stray.split()[0]
+
+
+@pytest.mark.parametrize("name", ["--objective", "--conventions"])
+def test_unknown_names_are_refused(name):
+    result = CliRunner().invoke(app, ["evaluate", "mlp", "tpu_like", name, "speed"])
+    assert isinstance(result.exception, InputError)
+    assert result.exception.key == name
+
+
+@pytest.mark.parametrize(
+    "arguments", ["evaluate", "evaluate mlp tpu_like --batch 0", "evaluate a b c", "nosuch"]
+)
+def test_bad_arguments_are_one_line(arguments, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["dse", *arguments.split()])
+    assert run_app() == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("error: ")
+    assert printed.err.count("\n") == 1

@@ -102,19 +102,17 @@ def evaluate_network_command(
     as_json: bool,
     input_size: str | None = None,
     proof_s: float = math.inf,
+    conventions: str = "timeloop",
 ) -> None:
     """Every layer of a network by its best mapping on one core."""
-    from costs.gpu_waves import find_gpu
+    from costs.cases import CONVENTIONS
     from costs.layer_report import evaluate_network, sum_rows
     from costs.library import load_core
 
-    if (gpu := find_gpu(hardware)) is not None:
-        _evaluate_on_gpu(
-            network, gpu, batch=batch, figure=figure, as_json=as_json, input_size=input_size
-        )
-        return
     if objective not in ("energy", "latency", "edp"):
         raise InputError(key="--objective", value=objective, allowed="energy, latency, edp")
+    if conventions not in CONVENTIONS:
+        raise InputError(key="--conventions", value=conventions, allowed=CONVENTIONS)
     if figure is not None:
         _check_figure(figure)
     core = load_core(hardware)
@@ -123,6 +121,7 @@ def evaluate_network_command(
         workload.layers,
         core,
         objective,  # pyright: ignore[reportArgumentType]
+        CONVENTIONS[conventions],
         limit_s=proof_s,
     )
     total = sum_rows(rows)
@@ -145,17 +144,12 @@ def evaluate_network_command(
         )
 
 
-def _evaluate_on_gpu(
-    network: str, gpu: Gpu, *, batch: int, figure: Path | None, as_json: bool,
-    input_size: str | None,
-) -> None:  # fmt: skip
+def evaluate_gpu_command(
+    network: str, gpu: Gpu, *, batch: int, as_json: bool, input_size: str | None = None
+) -> None:
     """Every layer's waves of thread blocks; latency alone, since energy has no source."""
     from costs.gpu_waves import ENERGY_NOTE, evaluate_waves
 
-    if figure is not None:
-        raise InputError(
-            "draws the energy by layer; " + ENERGY_NOTE, key="--figure", value=gpu.name
-        )
     rows = evaluate_waves(read_workload(network, batch, input_size).layers, gpu)
     latency_s = math.fsum(row.latency_s for row in rows)
     names = ("macs", "blocks", "waves", "tail_utilization", "latency_s")
@@ -276,13 +270,6 @@ def _parse_size(text: str) -> tuple[int, int, int]:
         )
     height, width, channels = map(int, parts)
     return height, width, channels
-
-
-def refuse_stray(given: dict[str, Any], where: str = "with NETWORK CORE") -> None:
-    """Refuses options that would be passed over in silence."""
-    for name, value in given.items():
-        if value:
-            raise InputError("does not apply here", key=name, allowed=f"only {where}")
 
 
 def _check_figure(file: Path) -> None:
