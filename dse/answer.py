@@ -15,11 +15,11 @@ from dse.experiment import phases
 from dse.handover import budgets_of, objective_of
 from dse.objective import TERMS
 from dse.outcomes import RunError
-from dse.policy import apply_policy, decode, sample_preferences
+from dse.policy import propose, sample_preferences
 from dse.recovery import choose_start
 from dse.rundir import RunDir
-from dse.search import polish
-from dse.selection import free_ordinals
+from dse.search import improve
+from dse.selection import free_ordinals, rounded
 from dse.session import load_config_of
 
 TRIED = 16  # preferences around the one asked for, where a budget decides
@@ -108,17 +108,16 @@ def answer(
         asked = np.concatenate([asked, others], axis=1)
     policy = surface.outputs["policy"]["params"]
     params = {name: np.asarray(value) for name, value in policy.items()}
-    ordinals, logits = decode(shape, apply_policy(params, asked, np), np)
-    low, high = shape.ordinal_low[:, None], shape.ordinal_high[:, None]
-    rounded = np.clip(np.round(ordinals), low, high).astype(int)
-    chosen = np.argmax(logits, axis=1)
-    start = int(np.argmin(objective.value(vector[:, None], rounded, chosen)))
-    found = polish(
-        objective, vector, rounded[:, start], chosen[:, start], free_ordinals(context, shape)
+    tried, chosen = rounded(shape, *propose(shape, params, asked, np))
+    if "hardware" in surface.outputs:  # one chip for all
+        tried[len(shape.max_widths) :] = surface.outputs["hardware"]["knobs"][:, None]
+    start = int(np.argmin(objective.value(vector[:, None], tried, chosen)))
+    ordinals, assignment = improve(
+        objective, vector, tried[:, start], chosen[:, start], free_ordinals(context, shape)
     )
-    costs = objective.costs(found.ordinals[:, None], found.assignment[:, None])
+    costs = objective.costs(ordinals[:, None], assignment[:, None])
     if objective.penalty(costs)[0] > 0:
         limits = ", ".join(f"{name} {limit:g}" for name, limit in objective.budgets.items())
         raise RunError(f"no design that was found keeps the budgets: {limits}")
-    loss = float(objective.predicted_loss(found.ordinals[:, None], costs)[0])
-    return Answer(found.ordinals, found.assignment, costs, loss)
+    loss = float(objective.predicted_loss(ordinals[:, None], costs)[0])
+    return Answer(ordinals, assignment, costs, loss)

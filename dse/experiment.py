@@ -20,6 +20,7 @@ from dse.report import write_report
 from dse.rundir import RunDir
 from dse.runner import Phase
 from dse.selection import SelectionPhase
+from dse.shared_hardware import SharedHardwarePhase
 from dse.skipping import SkippingPhase, make_skipping_context
 from dse.skipping_measure import MeasurePhase
 from dse.tables import TablesPhase
@@ -93,10 +94,12 @@ def phases(config: Experiment, rundir: RunDir) -> Sequence[Phase]:
     if config.method == "joint":
         search = [JointPhase(context)]
     else:
+        shared = config.hardware.mode == "shared"
         search = [
             WeightsPhase(context),
             PredictorPhase(context),
             PolicyPhase(context),
+            *([SharedHardwarePhase(context)] if shared else []),
             SelectionPhase(context),
             FinetunePhase(context),
         ]

@@ -74,8 +74,9 @@ class Network(Section):
 class Hardware(Section):
     """What of the chip may change."""
 
-    mode: Literal["per_design", "fixed"] = "per_design"
-    """`per_design`: arrays and buffers chosen with each design; `fixed`: the chip as described."""
+    mode: Literal["per_design", "shared", "fixed"] = "per_design"
+    """`per_design`: arrays, buffers and link widths chosen with each design; `shared`: one chip
+    chosen for all preferences together; `fixed`: the chip as described."""
     area_budget_mm2: Positive | None = None
     """Largest area of a design [mm2]."""
 

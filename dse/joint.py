@@ -25,7 +25,6 @@ from dse.objective import TERMS, calc_excess, calc_terms, scalarise
 from dse.policy import decode_ordinals, initial_raw
 from dse.relaxed import extend_objective, sample_ordinals
 from dse.search import polish
-from dse.selection import free_ordinals
 from dse.training import (
     batch_indices,
     calc_learning_rate,
@@ -173,7 +172,8 @@ class JointPhase:
             self.preference,
             nearest.astype(int),
             self.relaxation.round(parameters)[:, 0],
-            free_ordinals(self.context, shape) & ~is_width,
+            ~is_width
+            & (self.context.config.hardware.mode != "fixed"),  # shared: one design, its chip
         )
         return {
             **state,

@@ -19,6 +19,7 @@ Array = jax.Array
 
 CORNER_SHARE = 0.2  # of the preferences: almost all weight on one term
 REFERENCE_LOGIT = 1.0  # the assignment starts near that of the reference design
+SHARED_GAIN = 10.0  # the parameters of one chip for all move so much faster than a weight
 
 
 def decode(shape: Shape, raw: Any, xp: Any = jnp) -> tuple[Any, Any]:
@@ -101,6 +102,22 @@ def apply_policy(params: dict[str, Any], preference: Any, xp: Any = jnp) -> Any:
     return params["w3"].T @ hidden + params["b3"][:, None]
 
 
+def propose(
+    shape: Shape, params: dict[str, Any], preference: Any, xp: Any = jnp
+) -> tuple[Any, Any]:
+    """The policy's relaxed designs for preferences [5, designs]; returns as `decode`.
+
+    With parameters `hardware` [knobs] the hardware is theirs, whatever the preference: the gradient
+    of a mean over preferences then is that of the expected objective of one chip.
+    """
+    raw = apply_policy(params, preference, xp)
+    if "hardware" in params:
+        widths, count = len(shape.max_widths), len(shape.ordinal_high)
+        shared = SHARED_GAIN * params["hardware"][:, None] + 0.0 * raw[:1]
+        raw = xp.concatenate([raw[:widths], shared, raw[count:]])
+    return decode(shape, raw, xp)
+
+
 class PolicyPhase:
     """Trains the policy. State: parameters, optimizer leaves."""
 
@@ -125,8 +142,7 @@ class PolicyPhase:
 
     def init(self, outputs: dict[str, Any]) -> dict[str, Any]:
         """A policy that proposes about the same for every preference."""
-        key = jax.random.fold_in(jax.random.key(self.context.config.seed), 3)
-        params = init_policy(key, self.settings.hidden, self.start)
+        params = self._fresh()
         return {"params": params, "optimizer": jax.tree.leaves(self.optimizer.init(params))}
 
     def step(self, state: dict[str, Any], index: int) -> tuple[dict[str, Any], dict | None]:
@@ -144,16 +160,18 @@ class PolicyPhase:
         """The trained policy, and the temperature at which it is read."""
         return {"params": state["params"]}
 
+    def _fresh(self) -> dict[str, Array]:
+        key = jax.random.fold_in(jax.random.key(self.context.config.seed), 3)
+        params = init_policy(key, self.settings.hidden, self.start)
+        if self.context.config.hardware.mode == "shared":
+            shape = self.objective.shape
+            hardware = self.start[len(shape.max_widths) : len(shape.ordinal_high)]
+            params["hardware"] = jnp.asarray(hardware / SHARED_GAIN)
+        return params
+
     def _make_step(self) -> Any:
         objective, optimizer, shape = self.objective, self.optimizer, self.objective.shape
-        treedef = jax.tree.structure(
-            jax.eval_shape(
-                optimizer.init,
-                jax.eval_shape(
-                    lambda: init_policy(jax.random.key(0), self.settings.hidden, self.start)
-                ),
-            )
-        )
+        treedef = jax.tree.structure(jax.eval_shape(optimizer.init, jax.eval_shape(self._fresh)))
         seed = self.context.config.seed
 
         def step(
@@ -166,7 +184,7 @@ class PolicyPhase:
                 return on_table.value(preference[:, which], ordinals, assignment, jnp)
 
             def loss_fn(params: Any) -> Array:
-                ordinals, logits = decode(shape, apply_policy(params, preference))
+                ordinals, logits = propose(shape, params, preference)
                 logits = logits / temperature
                 corner = sample_corner(key, shape, ordinals, logits)
                 corner = jax.lax.stop_gradient(corner)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,6 +39,29 @@ def polish(
     assignment: np.ndarray,
     free: np.ndarray,
 ) -> Polished:
+    """`improve` a design, and say what each part of the search gained."""
+    shape = objective.shape
+    gap_before = assignment_gap(objective, preference, ordinals, assignment)
+    start = _values(objective, preference, ordinals[:, None], assignment[:, None])[0]
+    knobs_only = free & (np.arange(len(free)) >= len(shape.max_widths))
+    _, after_knobs = _best_ordinals(objective, preference, ordinals, assignment, knobs_only)
+    ordinals, assignment = improve(objective, preference, ordinals, assignment, free)
+    return Polished(
+        ordinals,
+        assignment,
+        gap_before,
+        assignment_gap(objective, preference, ordinals, assignment),
+        excess(start, after_knobs),
+    )
+
+
+def improve(
+    objective: DesignObjective,
+    preference: np.ndarray,
+    ordinals: np.ndarray,
+    assignment: np.ndarray,
+    free: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
     """Improve an integer design until no exact assignment, move or grid step helps.
 
     Args:
@@ -46,15 +70,13 @@ def polish(
         ordinals: [ordinals] integers.
         assignment: [layers].
         free: [ordinals] which ordinals may change.
+
+    Returns:
+        [ordinals] and [layers] of the improved design.
     """
     shape = objective.shape
-    gap_before = assignment_gap(objective, preference, ordinals, assignment)
-    start = _values(objective, preference, ordinals[:, None], assignment[:, None])[0]
     ordinals, assignment = ordinals.copy(), assignment.copy()
-    knobs_only = free & (np.arange(len(free)) >= len(shape.max_widths))
-    tuned, _ = _coordinate_search(objective, preference, ordinals, assignment, knobs_only)
-    after_knobs = _values(objective, preference, tuned[:, None], assignment[:, None])[0]
-    best = start
+    best = _values(objective, preference, ordinals[:, None], assignment[:, None])[0]
     for _ in range(MOST_ROUNDS):
         before = best
         options = contiguous_candidates(objective.problem, ordinals)
@@ -65,16 +87,10 @@ def polish(
         choice = int(np.argmin(values))
         if values[choice] < best:
             assignment, best = options[:, choice].copy(), values[choice]
-        ordinals, best = _coordinate_search(objective, preference, ordinals, assignment, free)
+        ordinals, best = _best_ordinals(objective, preference, ordinals, assignment, free)
         if not best < before:
             break
-    return Polished(
-        ordinals,
-        assignment,
-        gap_before,
-        assignment_gap(objective, preference, ordinals, assignment),
-        _excess(start, after_knobs),
-    )
+    return ordinals, assignment
 
 
 def assignment_gap(
@@ -89,7 +105,7 @@ def assignment_gap(
     options = np.concatenate([assignment[:, None], options], axis=1)
     tiled = np.repeat(ordinals[:, None], options.shape[1], axis=1)
     values = _values(objective, preference, tiled, options)
-    return _excess(values[0], values[1:].min())
+    return excess(values[0], values[1:].min())
 
 
 def single_moves(assignment: np.ndarray, cores: int) -> np.ndarray:
@@ -101,27 +117,51 @@ def single_moves(assignment: np.ndarray, cores: int) -> np.ndarray:
     return moved
 
 
-def _coordinate_search(
+def _best_ordinals(
     objective: DesignObjective,
     preference: np.ndarray,
     ordinals: np.ndarray,
     assignment: np.ndarray,
     free: np.ndarray,
 ) -> tuple[np.ndarray, float]:
-    """Best single change of one ordinal, to any value of its grid, until none helps."""
+    """Coordinate search over the free ordinals of one design, its assignment held."""
+
+    def value(trial: np.ndarray) -> np.ndarray:
+        tiled = np.repeat(assignment[:, None], trial.shape[1], axis=1)
+        return _values(objective, preference, trial, tiled)
+
     shape: Shape = objective.shape
-    low, high = shape.ordinal_low.astype(int), shape.ordinal_high.astype(int)
+    return coordinate_search(value, ordinals, free, shape.ordinal_low, shape.ordinal_high)
+
+
+def coordinate_search(
+    value: Callable[[np.ndarray], np.ndarray],
+    ordinals: np.ndarray,
+    free: np.ndarray,
+    low: np.ndarray,
+    high: np.ndarray,
+) -> tuple[np.ndarray, float]:
+    """Best single change of one ordinal, to any value of its grid, until none helps.
+
+    Args:
+        value: [n, trials] to the numbers [trials] to minimise.
+        ordinals: [n] integers to begin with.
+        free: [n] which may change.
+        low, high: [n] ends of each grid.
+
+    Returns:
+        [n] the best ordinals, and their value.
+    """
     while True:
         columns = [ordinals]
         for i in np.flatnonzero(free):
-            for value in range(low[i], high[i] + 1):
-                if value != ordinals[i]:
+            for number in range(int(low[i]), int(high[i]) + 1):
+                if number != ordinals[i]:
                     changed = ordinals.copy()
-                    changed[i] = value
+                    changed[i] = number
                     columns.append(changed)
         trial = np.stack(columns, axis=1)
-        tiled = np.repeat(assignment[:, None], trial.shape[1], axis=1)
-        values = _values(objective, preference, trial, tiled)
+        values = value(trial)
         choice = int(np.argmin(values))
         if not values[choice] < values[0]:
             return ordinals, values[0]
@@ -137,7 +177,7 @@ def _values(
     return objective.value(preference[:, None], ordinals, assignment, np)
 
 
-def _excess(worse: float, better: float) -> float:
+def excess(worse: float, better: float) -> float:
     """exp of a difference of objectives, less 1; objectives are weighted logs of costs.
 
     Infinite where the worse one exceeds a budget.

@@ -9,7 +9,8 @@ import numpy as np
 
 from dse.context import Context
 from dse.handover import objective_of
-from dse.policy import apply_policy, decode, sample_preferences
+from dse.policy import propose, sample_preferences
+from dse.relaxed import Shape
 from dse.search import polish
 
 
@@ -25,12 +26,16 @@ class SelectionPhase:
         self.steps = self.settings.candidates
 
     def bind(self, outputs: dict[str, Any]) -> None:
-        """Take tables, predictor, policy and weights."""
+        """Take tables, predictor, policy, shared hardware if any, and weights."""
         self.objective = objective_of(self.context, outputs)
         self.weights = outputs["weights"]
-        self.preferences, self.ordinals, self.logits = proposals(
+        self.preferences, self.ordinals, logits = proposals(
             self.context, self.objective.shape, outputs["policy"], self.steps
         )
+        self.rounded, self.assignment = rounded(self.objective.shape, self.ordinals, logits)
+        self.chip = outputs.get("hardware")
+        if self.chip is not None:
+            self.rounded[len(self.objective.shape.max_widths) :] = self.chip["knobs"][:, None]
 
     def init(self, outputs: dict[str, Any]) -> dict[str, Any]:
         """Room for the candidates."""
@@ -45,19 +50,14 @@ class SelectionPhase:
     def step(self, state: dict[str, Any], index: int) -> tuple[dict[str, Any], dict | None]:
         """Round, polish and measure the proposal for one preference."""
         context, objective = self.context, self.objective
-        rounded = np.clip(
-            np.round(self.ordinals[:, index]),
-            objective.shape.ordinal_low,
-            objective.shape.ordinal_high,
-        ).astype(int)
-        chosen = np.argmax(self.logits[:, :, index], axis=1)
         found = polish(
             objective,
             self.preferences[:, index],
-            rounded,
-            chosen,
+            self.rounded[:, index],
+            self.assignment[:, index],
             free_ordinals(context, objective.shape),
         )
+        hardware_gap = found.hardware_gap if self.chip is None else self.chip["gap"][0]
         costs = objective.costs(found.ordinals[:, None], found.assignment[:, None])
         measured = context.evaluate(
             self.weights["params"],
@@ -72,7 +72,7 @@ class SelectionPhase:
         state = {name: array.copy() for name, array in state.items()}
         state["ordinals"][:, index] = found.ordinals
         state["assignment"][:, index] = found.assignment
-        state["gaps"][:, index] = found.gap_before, found.gap_after, found.hardware_gap
+        state["gaps"][:, index] = found.gap_before, found.gap_after, hardware_gap
         state["measures"][:, index] = accuracy, io_bytes, energy_pj
         return state, {"accuracy": accuracy, "io_bytes": io_bytes, "energy_pj": energy_pj}
 
@@ -98,14 +98,22 @@ def proposals(
     rng = np.random.default_rng([context.config.seed, 5])
     preferences = sample_preferences(rng, count, list(context.config.surface.policy.terms))
     params = {name: np.asarray(value) for name, value in policy["params"].items()}
-    ordinals, logits = decode(shape, apply_policy(params, preferences, np), np)
+    ordinals, logits = propose(shape, params, preferences, np)
     return preferences, ordinals.astype(float), logits
 
 
-def free_ordinals(context: Context, shape: Any) -> np.ndarray:
-    """[ordinals] which ordinals may be chosen: knobs only where hardware is not fixed."""
+def rounded(
+    shape: Shape, ordinals: np.ndarray, logits: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Relaxed designs as integer ones: [ordinals, designs] and [layers, designs]."""
+    low, high = shape.ordinal_low[:, None], shape.ordinal_high[:, None]
+    return np.clip(np.round(ordinals), low, high).astype(int), np.argmax(logits, axis=1)
+
+
+def free_ordinals(context: Context, shape: Shape) -> np.ndarray:
+    """[ordinals] which ordinals each design may choose: knobs only where hardware is its own."""
     is_width = np.arange(len(shape.ordinal_high)) < len(shape.max_widths)
-    return is_width | (context.config.hardware.mode != "fixed")
+    return is_width | (context.config.hardware.mode == "per_design")
 
 
 def choose(state: dict[str, Any], feasible: np.ndarray, count: int) -> np.ndarray:
