@@ -68,7 +68,7 @@ def solve_contiguous(problem: Problem, widths: np.ndarray, knobs: np.ndarray) ->
     Args:
         problem: workload, chip, tables.
         widths: [boundaries] integers.
-        knobs: [types, 3] grid indices.
+        knobs: [types, knobs] grid indices.
 
     Returns:
         [layers, count] non-dominated contiguous assignments.
@@ -202,6 +202,8 @@ def _with_free_cores(problem: Problem) -> Problem:
             "buffer_write_pj",
         )
     }
+    if problem.port_bytes_per_s is not None:
+        grown["port_bytes_per_s"] = np.append(problem.port_bytes_per_s, np.inf)
     offset = np.append(problem.hardware_offset, points)
     return replace(
         problem,

@@ -35,7 +35,7 @@ def certify_assignment(
     Args:
         problem: workload, chip, tables.
         widths: [boundaries] integers.
-        knobs: [types, 3] grid indices.
+        knobs: [types, knobs] grid indices.
         objective: a name of `costs.instance_cost.OBJECTIVES`, or weights of costs by name.
         known: [layers] an assignment to compare with.
         time_limit_s: when to stop [s].

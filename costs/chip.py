@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 from collections import deque
 from dataclasses import dataclass
 
@@ -20,6 +21,9 @@ Paths = tuple[tuple[tuple[int, ...], ...], ...]
 """[from core][to core] numbers of the links that a route crosses, in order."""
 
 KNOBS = ("array", "global_buffer", "weight_buffer")
+SIDES = ("rows", "columns")  # on some chips in place of `array`
+LINK_WIDTH = "link_width"  # on some chips the last knob
+PORT_WORDS = 4  # registers of a port: two words in, two out, so that one moves every cycle
 
 
 @dataclass(frozen=True)
@@ -50,14 +54,18 @@ class CoreType:
     Attributes:
         name: unique name.
         core: the core at its default sizes.
-        knobs: (knob, values, default index) for each of `KNOBS`. `array` is the side of the PE
-            array [PEs], or of its first axis if it is not square and thus stays as it is;
-            `global_buffer` and `weight_buffer` are capacities [bytes].
+        knobs: (knob, values, default index) for each of `KNOBS`, the same for all types of a chip.
+            `array` is the side of the PE array [PEs], or of its first axis if it is not square and
+            thus stays as it is; `rows` and `columns`, in its place, are the sizes of the axes of
+            these names; `global_buffer` and `weight_buffer` are capacities [bytes]; `link_width`,
+            where the chip has it, is what each of the core's ports to links carries [bits/cycle].
+        port_area_mm2_per_bit: area of one bit of a port's registers [mm2].
     """
 
     name: str
     core: Core
     knobs: tuple[tuple[str, tuple[int, ...], int], ...]
+    port_area_mm2_per_bit: float = 0.0
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -71,10 +79,32 @@ class CoreType:
 
     def at(self, indices: tuple[int, ...]) -> Core:
         """The core at one point of the hardware grid, `indices` in the order of `knobs`."""
-        sizes = {name: values[i] for (name, values, _), i in zip(self.knobs, indices, strict=True)}
-        first, side = self.core.axes[0].size, sizes.pop("array")
-        axes = {axis.name: axis.size * side // first for axis in self.core.axes}
+        sizes = self.sizes(indices)
+        sizes.pop(LINK_WIDTH, None)
+        axes = {axis.name: sizes.pop(axis.name, axis.size) for axis in self.core.axes}
+        if "array" in sizes:
+            first, side = self.core.axes[0].size, sizes.pop("array")
+            axes = {axis.name: axis.size * side // first for axis in self.core.axes}
+        for side in SIDES:  # of a core that has no such axis
+            sizes.pop(side, None)
         return self.core.scaled(axes=axes, capacity_bytes=sizes)
+
+    def sizes(self, indices: tuple[int, ...]) -> dict[str, int]:
+        """Size by knob at one point of the grid."""
+        return {name: values[i] for (name, values, _), i in zip(self.knobs, indices, strict=True)}
+
+    def area_mm2(self, indices: tuple[int, ...]) -> float | None:
+        """Area of the core and the registers of one port [mm2]; None without a source."""
+        area_mm2 = self.at(indices).area_mm2
+        width = self.sizes(indices).get(LINK_WIDTH, 0)
+        if area_mm2 is None:
+            return None
+        return area_mm2 + PORT_WORDS * width * self.port_area_mm2_per_bit
+
+    def port_bytes_per_s(self, indices: tuple[int, ...]) -> float:
+        """What each port of the core carries [bytes/s]; infinite without the knob."""
+        width = self.sizes(indices).get(LINK_WIDTH, math.inf)
+        return width / 8.0 * self.core.clock_hz
 
     def points(self) -> list[tuple[int, ...]]:
         """All points of the hardware grid, last knob fastest."""

@@ -26,7 +26,7 @@ def compile_assignments(
     Args:
         problem: workload, chip and cost tables.
         widths: [boundaries] integers.
-        knobs: [types, 3] grid indices.
+        knobs: [types, knobs] grid indices.
         names: which of its results are wanted, of those that are one number for each design.
 
     Returns:

@@ -13,7 +13,8 @@ The model, per inference in steady state (every core works on its own inference)
   a slot for which they do not fit works from DRAM, and tensors it shares with other slots of the
   core are written to and read from DRAM once each.
 * A tensor leaves its producer's core once (multicast) and crosses every link of the routes to its
-  consumers' cores once; its bytes are read from one global buffer and written to the others.
+  consumers' cores once; its bytes are read from one global buffer and written to the others. It
+  runs at the slowest of the link, the sender's port and the receivers' ports, and holds the link.
 * The network's input comes from DRAM and its output goes there.
 """
 
@@ -41,7 +42,7 @@ def calc_chip_cost(
         problem: workload, chip and cost tables.
         widths: [boundaries, designs] integers 1..channels; channels means uncompressed.
         assignment: [layers, designs] index of the core that runs each layer.
-        knobs: [types, 3, designs] grid index of each hardware knob of each core type.
+        knobs: [types, knobs, designs] grid index of each hardware knob of each core type.
         xp: numpy (float64, reported) or jax.numpy (inside jit).
 
     Returns:
@@ -51,7 +52,9 @@ def calc_chip_cost(
         leading axes `slot_core`, `slot_active`, `slot_time_s`, `slot_start_s`, `slot_resident`,
         `slot_spilled`, `slot_energy_pj`, `slot_dram_bytes` [slots, designs], `slot_parts_pj` (a
         list: MAC, then each level) and `core_busy_s` [cores, designs],
-        `each_link_bytes` and `each_link_wait_s` [links, designs], `crossing` [edges, designs],
+        `each_link_bytes`, `each_link_work` (bytes at the link's own rate that would take as long)
+        and `each_link_wait_s` [links, designs], `stretch` (for each tensor and link, how many times
+        longer narrow ports make its transfer), `crossing` [edges, designs],
         `arriving` [edges, designs] (the first edge that brings a tensor to a core),
         `crossing_bytes` (for each tensor, what crosses if it does), and
         `core_weight_bytes` [cores, designs] (of all weights, whether they stay or not),
@@ -90,6 +93,8 @@ def calc_chip_cost(
         "slot_dram_bytes": slots["dram_bytes"],
         "core_busy_s": times["core_busy_s"],
         "each_link_bytes": moves["each_link_bytes"],
+        "each_link_work": moves["each_link_work"],
+        "stretch": moves["stretch"],
         "each_link_wait_s": times["each_link_wait_s"],
         "crossing": place["crosses"],
         "arriving": xp.stack(place["first"]),
@@ -103,7 +108,7 @@ def calc_chip_cost(
 
 
 def calc_hardware(problem: Problem, knobs: Array, xp: Any) -> Array:
-    """[cores, designs] hardware point of every core, from knobs [types, 3, designs]."""
+    """[cores, designs] hardware point of every core, from knobs [types, knobs, designs]."""
     types = problem.chip.types
     return xp.stack([
         problem.hardware_offset[kind]

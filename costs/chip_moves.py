@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from costs.ordered import Array
 from costs.problem import Problem
 
@@ -22,8 +24,11 @@ def calc_moves(
 
     Returns:
         `dram_bytes`, `buffer_pj` [designs], `each_link_bytes` [links, designs], `uses` (for each
-        tensor and link, whether it crosses it) and `dram_moves`: (core, bytes) of each term.
+        tensor and link, whether it crosses it), `stretch` (for each tensor and link, how many times
+        longer than at the link's own rate it takes), `each_link_work` [links, designs] (bytes times
+        stretch) and `dram_moves`: (core, bytes) of each term.
     """
+    stretch = _calc_stretch(problem, assignment, place, xp)
     order = {s.owner: i for i, s in enumerate(problem.slots) if s.kind == "layer"}
     route, _ = problem.chip.routes()
     spilled, core, active = slots["spilled"], place["slot_core"], place["active"]
@@ -32,6 +37,7 @@ def calc_moves(
     dram_read, dram_write, buffer_pj = zero, zero, zero
     dram_moves: list[tuple[Array, Array]] = []
     links = [zero for _ in problem.chip.links]
+    work = [zero for _ in problem.chip.links]
     uses: list[list[Array]] = []
     read_pj = xp.take(problem.buffer_read_pj, place["slot_hardware"])
     write_pj = xp.take(problem.buffer_write_pj, place["slot_hardware"])
@@ -92,15 +98,47 @@ def calc_moves(
                 on_link[n] = on_link[n] | (place["crosses"][e] & (path[..., n] > 0))
         for n in range(len(links)):
             links[n] = links[n] + xp.where(on_link[n], crossing, 0.0)
+            if problem.port_bytes_per_s is not None:
+                work[n] = work[n] + xp.where(on_link[n], crossing * stretch[t][n], 0.0)
         uses.append(on_link)
+    # a chip of one core has no links
+    each_link_bytes = xp.stack(links) if links else xp.zeros((0, *zero.shape))
+    ported = problem.port_bytes_per_s is not None and links
     return {
         "dram_bytes": dram_read + dram_write,
         "buffer_pj": buffer_pj,
-        # a chip of one core has no links
-        "each_link_bytes": xp.stack(links) if links else xp.zeros((0, *zero.shape)),
+        "each_link_bytes": each_link_bytes,
+        "each_link_work": xp.stack(work) if ported else each_link_bytes,
+        "stretch": stretch,
         "uses": uses,
         "dram_moves": dram_moves,
     }
+
+
+def _calc_stretch(
+    problem: Problem, assignment: Array, place: dict, xp: Any
+) -> list[list[Array | float]]:
+    """[tensors][links] the link's rate over that of the transfer, at least 1.
+
+    A transfer runs at the slowest of the link, the sender's port and the ports of all receivers.
+    """
+    chip, tensors = problem.chip, problem.workload.tensors
+    if problem.port_bytes_per_s is None:
+        return [[1.0 for _ in chip.links] for _ in tensors]
+    port = xp.take(problem.port_bytes_per_s, place["hardware"])  # [cores, designs]
+    stretch = []
+    for t, tensor in enumerate(tensors):
+        slowest = xp.zeros(assignment.shape[1:]) + np.inf
+        if tensor.producer >= 0:
+            slowest = xp.take_along_axis(port, assignment[tensor.producer][None], axis=0)[0]
+        for e, edge in enumerate(problem.edges):
+            if edge.tensor == t:
+                here = xp.take_along_axis(port, assignment[edge.consumer][None], axis=0)[0]
+                slowest = xp.where(place["first"][e], xp.minimum(slowest, here), slowest)
+        stretch.append(
+            [xp.maximum(link.bandwidth_bytes_per_s / slowest, 1.0) for link in chip.links]
+        )
+    return stretch
 
 
 def any_of(flags: list[Array], nowhere: Array) -> Array:

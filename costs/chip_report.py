@@ -129,6 +129,7 @@ def calc_link_load(problem: Problem, costs: dict[str, Any], assignment: np.ndarr
         *(link.energy_pj_per_bit for link in chip.links), chip.dram_energy_pj_per_bit
     ])[:, None]  # fmt: skip
     traffic = np.concatenate([costs["each_link_bytes"], costs["dram_bytes"][None]])
+    work = np.concatenate([costs["each_link_work"], costs["dram_bytes"][None]])
     designs = np.arange(assignment.shape[1])
     senders = np.zeros((*costs["each_link_bytes"].shape, len(chip.cores)), bool)
     for journey in _journeys(problem, costs, assignment):
@@ -143,10 +144,10 @@ def calc_link_load(problem: Problem, costs: dict[str, Any], assignment: np.ndarr
     never = np.zeros((1, assignment.shape[1]))
     return LinkLoad(
         traffic_bytes=traffic,
-        busy_s=traffic / rate,
+        busy_s=work / rate,
         bandwidth_bits_per_s=8.0 * rate + 0.0 * traffic,
         required_bits_per_s=8.0 * traffic / costs["interval_s"],
-        utilization=traffic / rate / costs["interval_s"],
+        utilization=work / rate / costs["interval_s"],
         sharers=sharers,
         wait_s=np.concatenate([costs["each_link_wait_s"], never]),
         energy_pj=8.0 * traffic * price,
@@ -245,11 +246,15 @@ def _calc_endpoint_s(
     sent = np.zeros_like(received)
     left = np.zeros((len(problem.workload.tensors), links, len(designs)), bool)
     for journey in _journeys(problem, costs, assignment):
-        size = costs["crossing_bytes"][journey.tensor]
-        arrives = np.where(costs["arriving"][journey.edge], size, 0.0)
+        size = costs["crossing_bytes"][journey.tensor] * np.stack(
+            [times + 0.0 * costs["interval_s"] for times in costs["stretch"][journey.tensor]]
+        )
+        arrives = np.where(costs["arriving"][journey.edge], size[journey.last, designs], 0.0)
         received[journey.last, journey.consumer, designs] += arrives
         # what has left over a link once is there for all who get it from that link
         leaves = journey.crosses & ~left[journey.tensor, journey.first, designs]
-        sent[journey.first, journey.producer, designs] += np.where(leaves, size, 0.0)
+        sent[journey.first, journey.producer, designs] += np.where(
+            leaves, size[journey.first, designs], 0.0
+        )
         left[journey.tensor, journey.first, designs] |= leaves
     return (received / rate).max(axis=0), (sent / rate).max(axis=0)

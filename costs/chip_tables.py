@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from costs.chip import Chip
+from costs.chip import LINK_WIDTH, SIDES, Chip
 from costs.chip_cost import STREAMING_SHARE
 from costs.core import Core
 from costs.encode import MappingArrays, encode_core, encode_layer, encode_mapping
@@ -61,7 +61,7 @@ def list_blocks(
         boundaries: bottlenecks.
         workload: layers and tensors.
         chip: core types.
-        only: widths [boundaries] and knobs [types, 3] of one design, the only one wanted.
+        only: widths [boundaries] and knobs [types, knobs] of one design, the only one wanted.
     """
     families: list[tuple[Layer, str | None, int, tuple[int, ...]]]
     families = [(layer, None, 1, (1,)) for layer in workload.layers]
@@ -133,6 +133,9 @@ def calc_block(
     """
     core_type, names = chip.types[block.kind], level_names(chip)
     core = with_dram(core_type.core, chip)
+    # ports do not change what a mapping costs: the entries of one width serve all
+    ported = core_type.knobs[-1][0] == LINK_WIDTH
+    widths = len(block.points[-1]) if ported else 1
     count = math.prod(len(indices) for indices in block.points)
     table = np.full((block.rows, count, len(VARIANTS), FIXED_METRICS + len(names)), np.inf)
     if not block.wanted:
@@ -141,9 +144,10 @@ def calc_block(
     hardware = {
         name: tuple(values[i] for i in indices)
         for (name, values, _), indices in zip(core_type.knobs, block.points, strict=True)
+        if name != LINK_WIDTH and (name not in SIDES or name in [a.name for a in core.axes])
     }
     if len({axis.size for axis in core_type.core.axes}) > 1:
-        del hardware["array"]  # an array that is not square stays as it is
+        hardware.pop("array", None)  # an array that is not square stays as it is
     for number, variant in enumerate(VARIANTS):
         homes = {} if "spilled" in variant else {"I": "global_buffer", "O": "global_buffer"}
         shares = {}
@@ -161,7 +165,7 @@ def calc_block(
             objective=objective,
             cache_dir=cache_dir,
         )
-        flat = (len(rows), count)
+        flat = (len(rows), count // widths)
         dram = found.levels.index("dram")
         moved = found.read_bytes[..., dram, :] + found.write_bytes[..., dram, :]
         metrics = [
@@ -177,7 +181,8 @@ def calc_block(
             moved[..., 0] + moved[..., 1] + moved[..., 2],
         ]
         for i, values in enumerate(metrics):
-            table[rows, :, number, i] = np.where(found.feasible, values, np.inf).reshape(flat)
+            entries = np.where(found.feasible, values, np.inf).reshape(flat)
+            table[rows, :, number, i] = np.repeat(entries, widths, axis=1)
     return table
 
 
@@ -285,11 +290,14 @@ def assemble(
             row += block.rows
         joined = whole.reshape(-1, whole.shape[-1])
     cores = [t.at(point) for t, ps in zip(chip.types, points, strict=True) for point in ps]
-    areas = [core.area_mm2 for core in cores]
+    areas = [t.area_mm2(point) for t, ps in zip(chip.types, points, strict=True) for point in ps]
     for kind, first in zip(chip.types, offset, strict=False):
         if areas[first] is None:
             raise InputError("no source gives its area", key=f"core_types.{kind.name}")
     buffers = [core.level("global_buffer") for core in cores]
+    ports = np.array(
+        [t.port_bytes_per_s(p) for t, ps in zip(chip.types, points, strict=True) for p in ps]
+    )
     problem = Problem(
         workload=workload,
         boundaries=boundaries,
@@ -308,6 +316,7 @@ def assemble(
         leakage_w=np.array([core.total_leakage_w for core in cores]),
         buffer_read_pj=np.array([8.0 * b.read_energy_pj / b.width_bits for b in buffers]),
         buffer_write_pj=np.array([8.0 * b.write_energy_pj / b.width_bits for b in buffers]),
+        port_bytes_per_s=None if np.isinf(ports).all() else ports,
     )
     _refuse_misfits(problem)
     return problem

@@ -28,7 +28,7 @@ def calc_times(
     for stage in busy:
         interval = xp.maximum(interval, stage)
     for n, rate in enumerate(rates):
-        interval = xp.maximum(interval, moves["each_link_bytes"][n] / rate)
+        interval = xp.maximum(interval, moves["each_link_work"][n] / rate)
 
     _, hop_s = chip.routes()
     zero = 0.0 * time_s[0]
@@ -86,7 +86,8 @@ def calc_times(
                     used = moves["uses"][t][n]
                     wait = xp.maximum(link_free[n] - done, 0.0)
                     link_wait[n] = link_wait[n] + xp.where(used, wait, 0.0)
-                    free = xp.maximum(link_free[n], done) + place["crossing_bytes"][t] / rate
+                    work = place["crossing_bytes"][t] * moves["stretch"][t][n]
+                    free = xp.maximum(link_free[n], done) + work / rate
                     link_free[n] = xp.where(used, free, link_free[n])
                     over = xp.where(used, xp.maximum(over, free), over)
                 sent[t] = over

@@ -21,7 +21,7 @@ def improve_exactly(
     Args:
         problem: workload, chip, tables.
         widths: [boundaries] integers.
-        knobs: [types, 3] grid indices.
+        knobs: [types, knobs] grid indices.
         assignment: [layers] where to start.
         cost: a name of what `calc_chip_cost` returns for each design.
 

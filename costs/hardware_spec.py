@@ -108,7 +108,10 @@ class CoreTypeSpec(Spec):
     """One kind of core of a chip; `core` is a shipped name, a path, or a core file's content."""
 
     core: str | dict[str, Any]
-    knobs: dict[Literal["array", "global_buffer", "weight_buffer"], KnobSpec] = {}
+    knobs: dict[
+        Literal["array", "rows", "columns", "global_buffer", "weight_buffer", "link_width"],
+        KnobSpec,
+    ] = {}
 
 
 class WireSpec(Spec):

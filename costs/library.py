@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from costs import strict_yaml, technology_tables
-from costs.chip import KNOBS, Chip, CoreType, Link
+from costs.chip import KNOBS, LINK_WIDTH, SIDES, Chip, CoreType, Link
 from costs.core import Core
 from costs.core_file import build_core, find_energy_per_bit, under
 from costs.errors import InputError, nearest
@@ -23,6 +23,7 @@ from costs.hardware_spec import (
     KnobSpec,
     validate,
 )
+from costs.memory_models import RegisterModel
 from costs.topology import build_links
 
 
@@ -95,7 +96,10 @@ def build_chip(data: Any, file: object) -> Chip:
         InputError: naming file, key, value and what is allowed.
     """
     spec = validate(ChipSpec, data, file)
-    types = tuple(_build_core_type(name, part, file) for name, part in spec.core_types.items())
+    knobs = _knob_names(spec, file)
+    types = tuple(
+        _build_core_type(name, part, knobs, file) for name, part in spec.core_types.items()
+    )
     type_names = list(spec.core_types)
     for core, kind in spec.cores.items():
         if kind not in spec.core_types:
@@ -127,7 +131,34 @@ def build_chip(data: Any, file: object) -> Chip:
     return chip
 
 
-def _build_core_type(name: str, spec: CoreTypeSpec, file: object) -> CoreType:
+def _knob_names(spec: ChipSpec, file: object) -> tuple[str, ...]:
+    """The knobs that every core type of a chip has, in order.
+
+    Raises:
+        InputError: if one type has a square array and another sides, or not all have ports.
+    """
+    given = {kind: set(part.knobs) for kind, part in spec.core_types.items()}
+    sided = any(set(SIDES) & knobs for knobs in given.values())
+    wired = any(LINK_WIDTH in knobs for knobs in given.values())
+    for kind, knobs in given.items():
+        key = f"core_types.{kind}.knobs"
+        if sided and "array" in knobs:
+            raise InputError(
+                "of no use where another knob is rows or columns", file=file, key=f"{key}.array"
+            )
+        if wired and LINK_WIDTH not in knobs:
+            raise InputError(
+                "missing: every core type has this knob or none has",
+                file=file,
+                key=f"{key}.{LINK_WIDTH}",
+            )
+    first = SIDES if sided else KNOBS[:1]
+    return (*first, *KNOBS[1:], *((LINK_WIDTH,) if wired else ()))
+
+
+def _build_core_type(
+    name: str, spec: CoreTypeSpec, names: tuple[str, ...], file: object
+) -> CoreType:
     key = f"core_types.{name}"
     if isinstance(spec.core, dict):
         core = build_core(spec.core, file, f"{key}.core")
@@ -141,17 +172,38 @@ def _build_core_type(name: str, spec: CoreTypeSpec, file: object) -> CoreType:
             if error.file is not None:
                 raise
             raise under(error, file, f"{key}.core") from error
+    given: dict[str, KnobSpec] = {**spec.knobs}
     knobs = tuple(
-        _build_knob(knob, spec.knobs.get(knob), core, f"{key}.knobs.{knob}", file) for knob in KNOBS
+        _build_knob(knob, given.get(knob), core, f"{key}.knobs.{knob}", file) for knob in names
     )
-    return CoreType(name=name, core=core, knobs=knobs)
+    if LINK_WIDTH not in names:
+        return CoreType(name, core, knobs)
+    technology = getattr(core.level("global_buffer").model, "technology", None)
+    bit_mm2 = None if technology is None else RegisterModel(technology).area_mm2(1 / 8, 1)
+    if bit_mm2 is None:
+        raise InputError(
+            f"no source gives the area of the ports of core {core.name}",
+            file=file,
+            key=f"{key}.knobs.{LINK_WIDTH}",
+            allowed="a core whose global_buffer is an sram of a technology with areas",
+        )
+    return CoreType(name, core, knobs, bit_mm2)
 
 
 def _build_knob(
     knob: str, spec: KnobSpec | None, core: Core, key: str, file: object
 ) -> tuple[str, tuple[int, ...], int]:
     """(knob, values, default index); a knob left out keeps the core's own size."""
-    if knob == "array":
+    if knob == LINK_WIDTH:
+        own = spec.default if spec is not None else 0  # every type gives it
+    elif knob in SIDES:
+        sizes = {axis.name: axis.size for axis in core.axes}
+        if spec is not None and knob not in sizes:
+            raise InputError(
+                f"core {core.name} has no such axis", file=file, key=key, allowed=list(sizes)
+            )
+        own = sizes.get(knob, 1)
+    elif knob == "array":
         own = core.axes[0].size
         if spec is not None and {axis.size for axis in core.axes} != {own}:
             raise InputError(

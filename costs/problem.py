@@ -1,7 +1,7 @@
 """A workload on a chip as fixed arrays: execution slots, crossing edges and cost tables.
 
 `Problem` is the static half of the chip model; `costs.chip_cost` evaluates designs on it. A design
-is three integer arrays: widths [boundaries], assignment [layers], knobs [core types, 3].
+is three integer arrays: widths [boundaries], assignment [layers], knobs [core types, knobs].
 
 Execution slots stand in program order: for every layer first the expand convolutions that bring
 its inputs in, then the layer, then the reduce convolution that sends its output out. A slot runs
@@ -86,6 +86,8 @@ class Problem:
         hardware_offset: [types] first hardware point of each core type.
         global_buffer_bytes, weight_buffer_bytes, area_mm2, leakage_w: [hardware] of one core.
         buffer_read_pj, buffer_write_pj: [hardware] energy of one byte at the global buffer.
+        port_bytes_per_s: [hardware] what a port of the core carries; None where all are as wide as
+            the links.
     """
 
     workload: Workload
@@ -103,6 +105,7 @@ class Problem:
     leakage_w: np.ndarray
     buffer_read_pj: np.ndarray
     buffer_write_pj: np.ndarray
+    port_bytes_per_s: np.ndarray | None = None
 
     @property
     def largest_pairs(self) -> tuple[int, ...]:

@@ -21,7 +21,7 @@ RESIDENT = tuple("resident" in variant for variant in VARIANTS)
 
 
 def instance_of(problem: Problem, widths: np.ndarray, knobs: np.ndarray) -> AssignmentInstance:
-    """The instance of a problem at integer widths [boundaries] and knobs [types, 3].
+    """The instance of a problem at integer widths [boundaries] and knobs [types, knobs].
 
     Raises:
         InputError: if a layer fits no core.

@@ -177,7 +177,7 @@ def _check_area(chip: Chip, budget_mm2: float | None) -> None:
     """Raises InputError if even the smallest hardware of the grid is larger than the budget."""
     smallest = []
     for kind in chip.types:
-        areas = [kind.at(point).area_mm2 for point in kind.points()]
+        areas = [kind.area_mm2(point) for point in kind.points()]
         smallest.append(min((area for area in areas if area is not None), default=0.0))
     least_mm2 = sum(smallest[kind] for _, kind in chip.cores)
     if budget_mm2 is not None and least_mm2 > budget_mm2:

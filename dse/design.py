@@ -78,7 +78,7 @@ def describe(
     assignment: np.ndarray,
     preference: dict[str, float],
 ) -> Design:
-    """The design of integer arrays: widths [boundaries], knobs [types, 3], assignment [layers]."""
+    """The design of arrays: widths [boundaries], knobs [types, knobs], assignment [layers]."""
     boundaries, chip = context.boundaries, context.chip
     return Design(
         id=name,
@@ -108,7 +108,7 @@ class PlacedDesign:
         context: its experiment.
         problem: tables that hold the entries it needs.
         widths: [boundaries] integers.
-        knobs: [types, 3] grid indices.
+        knobs: [types, knobs] grid indices.
         assignment: [layers] core indices.
     """
 

@@ -34,7 +34,7 @@ class Shape:
     Attributes:
         max_widths: [boundaries] channels of each boundary.
         largest_pairs: [boundaries] largest width of its pair; the next ordinal is "uncompressed".
-        knob_sizes: [types, 3] number of grid values.
+        knob_sizes: [types, knobs] number of grid values.
         layers: number of layers.
         cores: number of cores.
         only_widths: [boundaries] the only width of each, or None where any will do; (): any.
@@ -88,7 +88,7 @@ class Shape:
         return given + (given > largest) * (channels - given)
 
     def knobs(self, ordinals: Any) -> Any:
-        """The knobs among the ordinals, [types, 3, ...]."""
+        """The knobs among the ordinals, [types, knobs, ...]."""
         return ordinals[len(self.max_widths) :].reshape(
             (len(self.knob_sizes), len(self.knob_sizes[0]), *ordinals.shape[1:])
         )
