@@ -160,15 +160,25 @@ class Chip:
         Raises:
             InputError: if two cores are not joined by any path.
         """
-        count = len(self.cores)
-        route = np.zeros((count, count, len(self.links)))
-        for start, there in itertools.product(range(count), repeat=2):
-            route[start, there, list(self.paths()[start][there])] = 1.0
+        route = find_routes(self.core_names, tuple((k.cores, k.rank) for k in self.links))
         hop = np.array([link.hop_latency_s for link in self.links])
         latency_s = sum(
             (route[:, :, n] * hop[n] for n in range(len(hop))), np.zeros(route.shape[:2])
         )
         return route, latency_s
+
+
+@functools.lru_cache(maxsize=64)
+def find_routes(
+    cores: tuple[str, ...], links: tuple[tuple[tuple[str, ...], int], ...]
+) -> np.ndarray:
+    """`Chip.routes` of cores and (nodes, rank) of links: [cores, cores, links], read-only."""
+    count, paths = len(cores), find_paths(cores, links)
+    route = np.zeros((count, count, len(links)))
+    for start, there in itertools.product(range(count), repeat=2):
+        route[start, there, list(paths[start][there])] = 1.0
+    route.setflags(write=False)
+    return route
 
 
 @functools.lru_cache(maxsize=64)

@@ -252,7 +252,7 @@ def _live_bytes(problem: Problem, place: dict, xp: Any) -> Array:
             if s.kind == "reduce" and problem.boundaries[s.boundary].tensor == t
         ]
         held = (number == made) & (tensor.producer >= 0)
-        held = held | np.isin(number, sends)
+        held = held | any_of([number == i for i in sends], number < 0)
         for e, edge in enumerate(problem.edges):
             if edge.tensor != t:
                 continue
@@ -262,7 +262,8 @@ def _live_bytes(problem: Problem, place: dict, xp: Any) -> Array:
             bring = [i for i, s in enumerate(problem.slots) if s.kind == "expand" and s.edge == e]
             sends = sends + bring
         live = live + xp.where(held, tensor.bytes, 0.0)
-        live = live + xp.where(np.isin(number, sends), place["crossing_bytes"][t], 0.0)
+        sending = any_of([number == i for i in sends], number < 0)
+        live = live + xp.where(sending, place["crossing_bytes"][t], 0.0)
     return live
 
 

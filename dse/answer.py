@@ -111,7 +111,9 @@ def answer(
     tried, chosen = rounded(shape, *propose(shape, params, asked, np))
     if "hardware" in surface.outputs:  # one chip for all
         tried[len(shape.max_widths) :] = surface.outputs["hardware"]["knobs"][:, None]
-    start = int(np.argmin(objective.value(vector[:, None], tried, chosen)))
+    start = 0
+    if asked.shape[1] > 1:
+        start = int(np.argmin(objective.value(vector[:, None], tried, chosen)))
     ordinals, assignment = improve(
         objective, vector, tried[:, start], chosen[:, start], free_ordinals(context, shape)
     )

@@ -73,14 +73,16 @@ class DesignObjective:
         """[designs] predicted cross-entropy [nat]; zero without a predictor."""
         if self.model is None:
             return 0.0 * costs["energy_pj"]
+        widths, crossing = self.shape.widths(ordinals), costs["crossing"][self.edge_index]
+        inverse = slice(None)
+        if xp is np:  # among assignments of the same widths few patterns of crossing differ
+            told = np.concatenate([widths, crossing]).T.astype(np.int64)
+            _, first, inverse = np.unique(_codes(told), return_index=True, return_inverse=True)
+            widths, crossing = widths[:, first], crossing[:, first]
         features = calc_features(
-            self.shape.widths(ordinals) * 1.0,
-            costs["crossing"][self.edge_index] * 1.0,
-            self.shape.max_widths,
-            self.boundary_of_edge,
-            xp,
+            widths * 1.0, crossing * 1.0, self.shape.max_widths, self.boundary_of_edge, xp
         )
-        return xp.exp(predict(self.model, features, xp))
+        return xp.exp(predict(self.model, features, xp))[inverse]
 
     def value(self, preference: Any, ordinals: Any, assignment: Any, xp: Any = np) -> Any:
         """[designs] the objective to minimise.
@@ -104,6 +106,12 @@ class DesignObjective:
         excess = calc_excess(costs, self.budgets, xp)
         step = EXCESS_STEP * (excess > 0) if xp is np else 0.0
         return EXCESS_WEIGHT * excess + step
+
+
+def _codes(rows: np.ndarray) -> np.ndarray:
+    """[rows] one comparable value for each row of integers [rows, columns]."""
+    rows = np.ascontiguousarray(rows)
+    return rows.view(np.dtype((np.void, rows.dtype.itemsize * rows.shape[1]))).ravel()
 
 
 def contiguous_candidates(problem: Problem, ordinals: np.ndarray) -> np.ndarray:

@@ -77,10 +77,14 @@ def improve(
     shape = objective.shape
     ordinals, assignment = ordinals.copy(), assignment.copy()
     best = _values(objective, preference, ordinals[:, None], assignment[:, None])[0]
+    compared = None  # the ordinals at which no contiguous assignment is better
     for _ in range(MOST_ROUNDS):
         before = best
-        options = contiguous_candidates(objective.problem, ordinals)
-        options = np.concatenate([options, single_moves(assignment, shape.cores)], axis=1)
+        options = single_moves(assignment, shape.cores)
+        if not np.array_equal(compared, ordinals):
+            contiguous = contiguous_candidates(objective.problem, ordinals)
+            options = np.concatenate([contiguous, options], axis=1)
+            compared = ordinals
         values = _values(
             objective, preference, np.repeat(ordinals[:, None], options.shape[1], 1), options
         )

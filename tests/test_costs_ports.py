@@ -93,7 +93,7 @@ def test_jax_gives_what_numpy_gives_with_ports():
 def test_a_port_costs_four_words_of_registers():
     """5.98 um2 a bit at 40 nm, brought to 45 nm with the square of the node (Aladdin)."""
     kind = load_chip("quad_big_little_open").types[0]
-    narrow, wide = (kind.area_mm2((0, 0, 0, 0, width)) for width in (0, 2))
+    narrow, wide = (kind.area_mm2((0, 0, 0, 0, width)) or 0.0 for width in (0, 2))
     assert wide - narrow == pytest.approx(4 * (8 - 2) * 5.98e-6 * (45 / 40) ** 2, rel=1e-9)
     assert kind.port_bytes_per_s((0, 0, 0, 0, 2)) == 200e6
 
