@@ -310,7 +310,9 @@ class Skipping(Section):
     learning_rate: Positive = 1e-3
     """Their peak learning rate."""
     preference: Annotated[float, annotated_types.Interval(ge=0.0, le=1e3)] = 0.3
-    """Weight of the log of the expected MACs beside the cross-entropy."""
+    """Weight of the log of the MACs that are left beside the cross-entropy."""
+    traffic_preference: Annotated[float, annotated_types.Interval(ge=0.0, le=1e3)] = 0.0
+    """Weight of the log of the bytes that are left."""
     share_learning_rate: Positive = 1e-2
     """Learning rate of the shares."""
     freeze_shares: Fraction = 0.7

@@ -6,8 +6,6 @@ here, once for each design, and filter nothing.
 
 from __future__ import annotations
 
-import csv
-import io
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +13,10 @@ import jax.numpy as jnp
 import moocore
 import numpy as np
 from safetensors.numpy import save as save_tensors
-from scipy.stats import binomtest
 
+from dse.accuracy import interval_columns
 from dse.context import Context
+from dse.csv_rows import write_rows
 from dse.design import COST_COLUMNS, cost_columns, describe
 from dse.design_objective import DesignObjective
 from dse.handover import ROUNDINGS, chosen_designs, final_params, objective_of, trained_weights
@@ -25,8 +24,6 @@ from dse.objective import COSTS, TERMS, calc_excess
 from dse.outcomes import RunError
 from dse.relaxed import extension_corners, split_ordinals
 from dse.rundir import DESIGNS, FRONT_FILE, write_atomically
-
-CONFIDENCE = 0.95
 
 
 class FrontPhase:
@@ -138,7 +135,7 @@ class FrontPhase:
         for stale in folder.iterdir():
             if stale.stem not in {row["id"] for row in rows}:
                 stale.unlink()
-        write_atomically(self.run_dir / FRONT_FILE, _as_csv(rows).encode())
+        write_rows(self.run_dir / FRONT_FILE, rows)
         return {"kept": kept, **state}
 
     def _weights(self, index: int) -> dict[str, np.ndarray]:
@@ -169,14 +166,7 @@ class FrontPhase:
             ("validation", context.data.validation, state["correct"][0, index]),
             ("test", context.data.test, state["correct"][1, index]),
         ):
-            low, high = wilson(int(correct), len(split))
-            row |= {
-                f"{part}_accuracy": int(correct) / len(split),
-                f"{part}_low": low,
-                f"{part}_high": high,
-                f"{part}_correct": int(correct),
-                f"{part}_pictures": len(split),
-            }
+            row |= interval_columns(part, int(correct), split)
         row |= cost_columns(self.costs, index)
         row["relaxed_validation_accuracy"] = float(state["relaxed_accuracy"][index])
         drawn = drawn_assignments(chosen, index)
@@ -202,12 +192,6 @@ class FrontPhase:
             row |= {f"knob_{kind}_{knob}": size for knob, size in sizes.items()}
         row |= {f"preference_{term}": weight for term, weight in preference.items()}
         return row
-
-
-def wilson(correct: int, total: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of an accuracy."""
-    interval = binomtest(correct, total).proportion_ci(CONFIDENCE, method="wilson")
-    return float(interval.low), float(interval.high)
 
 
 def drawn_assignments(chosen: dict[str, Any], design: int) -> np.ndarray:
@@ -236,12 +220,3 @@ def extended_costs(
         for name in COST_COLUMNS:
             total[name] += float(np.sum(costs[name] * chances)) / drawn.shape[1]
     return total
-
-
-def _as_csv(rows: list[dict[str, Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        writer.writerow({k: repr(v) if isinstance(v, float) else v for k, v in row.items()})
-    return text.getvalue()

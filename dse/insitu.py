@@ -21,10 +21,10 @@ import optax
 from costs.errors import InputError
 from costs.insitu import Bases, Factors
 from costs.library import load_core
-from dse.augment import prepare_pictures
 from dse.data import DataSet, load_data
 from dse.experiment_spec import Experiment
-from dse.teacher import calibration, descend, draw_batch, plain_trainable
+from dse.relaxed_phase import RelaxedPhase
+from dse.teacher import calibration, descend, plain_trainable
 from dse.trainable import Trainable
 from dse.training import cross_entropy, one_cycle
 from models.insitu import NAMES, Masks, list_in_situ, make_in_situ, open_bases
@@ -160,78 +160,57 @@ class ProjectionPhase:
         return kernel.reshape(-1, *kernel.shape[-2:])
 
 
-class DistillationPhase:
-    """Trains the generated network. State: parameters, rest, optimizers, widths [kernels, 2]."""
+class DistillationPhase(RelaxedPhase):
+    """Trains the generated network. State: as of a `RelaxedPhase`, with widths [kernels, 2]."""
 
     name = "distillation"
+    relaxed = "width"
 
     def __init__(self, context: InSituContext) -> None:
         """Bind the experiment."""
         self.context = context
-        self.settings = context.config.insitu
-        self.steps = self.settings.steps
-        self.optimizer = optax.chain(
-            optax.scale_by_radam(), optax.add_decayed_weights(self.settings.weight_decay)
-        )
-        self.width_optimizer = optax.scale_by_adam()
+        settings = context.config.insitu
         self.widths = {path: BaseWidths(f) for path, f in context.factors.items()}
         self.largest = np.array([w.largest for w in self.widths.values()], np.float32)
-        self.relaxed = self.settings.memory_preference > 0
-        self.compiled = jax.jit(self._step, donate_argnums=(0, 1, 2, 3, 4))
+        self.open = settings.memory_preference > 0
+        super().__init__(
+            context.config,
+            context.data,
+            settings,
+            optax.chain(optax.scale_by_radam(), optax.add_decayed_weights(settings.weight_decay)),
+            rate=settings.width_learning_rate if self.open else 0.0,
+            bounds=(1.0, self.largest),
+            held_share=settings.freeze_widths,
+            seed=context.config.seed,
+        )
 
     def bind(self, outputs: dict[str, Any]) -> None:
         """Take the teacher."""
         self.teacher = outputs["teacher"]
 
+    def given(self) -> Any:
+        """The teacher's weights."""
+        return self.teacher
+
     def init(self, outputs: dict[str, Any]) -> dict[str, Any]:
         """The projected network, with the norms that it measures itself."""
-        params = outputs["projection"]["params"]
-        rest = self.context.generated.init_rest(jax.random.key(self.context.config.seed))
-        widths = jnp.asarray(self.largest)
-        return {
-            "params": params,
-            "rest": rest,
-            "optimizer": jax.tree.leaves(self.optimizer.init(params)),
-            "widths": widths,
-            "width_optimizer": jax.tree.leaves(self.width_optimizer.init(widths)),
-        }
-
-    def step(self, state: dict[str, Any], index: int) -> tuple[dict[str, Any], dict | None]:
-        """One batch."""
-        config = self.context.config
-        pictures, labels = draw_batch(config, self.context.data, index)
-        *parts, metrics = self.compiled(
-            state["params"],
-            state["rest"],
-            state["optimizer"],
-            state["widths"],
-            state["width_optimizer"],
-            self.teacher,
-            index,
-            one_cycle(self.settings.learning_rate, index, self.steps),
-            pictures,
-            labels,
-        )
-        names = ("params", "rest", "optimizer", "widths", "width_optimizer")
-        return dict(zip(names, parts, strict=True)), metrics
+        rest = self.context.generated.init_rest(jax.random.key(self.config.seed))
+        return self.begin(outputs["projection"]["params"], rest, jnp.asarray(self.largest))
 
     def result(self, state: dict[str, Any]) -> dict[str, Any]:
         """The network with closed bases removed, and [Bi, Bc] of each kernel by path."""
-        chosen = {path: list(f) for path, f in self._counts(state["widths"]).items()}
+        rows = zip(self.widths, np.asarray(state["widths"]), strict=True)
+        chosen = {path: list(round_widths(row)) for path, row in rows}
         factors, params = cut_all(self.widths, chosen, state["params"])
         net = self.context.cut(factors)
-        pictures = jnp.asarray(calibration(self.context.config, self.context.data))
+        pictures = jnp.asarray(calibration(self.config, self.data))
         rest = net.measure(params, state["rest"], pictures)
         return {"params": params, "rest": rest, "widths": chosen}
 
-    def _counts(self, widths: jax.Array) -> dict[str, tuple[int, int]]:
-        rows = zip(self.widths, np.asarray(widths), strict=True)
-        return {path: round_widths(row) for path, row in rows}
-
     def _masks(self, widths: jax.Array, index: jax.Array) -> dict[str, Masks]:
         """Masks of one step: drawn at random, and those of the rounded widths once held."""
-        key = jax.random.fold_in(jax.random.key(self.context.config.seed + 1), index)
-        held = index >= int(self.settings.freeze_widths * self.steps)
+        key = jax.random.fold_in(jax.random.key(self.config.seed + 1), index)
+        held = index >= self.held_from
         widths = jnp.where(held, jnp.floor(jax.lax.stop_gradient(widths) + 0.5), widths)
         keys = jax.random.split(key, len(self.widths))
         return {
@@ -239,72 +218,53 @@ class DistillationPhase:
             for i, (path, width) in enumerate(self.widths.items())
         }
 
-    def _step(
+    def calc_loss(
         self,
         params: Any,
+        numbers: jax.Array,
         rest: Any,
-        leaves: Any,
-        widths: jax.Array,
-        width_leaves: Any,
-        teacher: Any,
+        key: jax.Array,
         index: jax.Array,
-        rate: jax.Array,
         pictures: jax.Array,
         labels: jax.Array,
-    ) -> tuple[Any, ...]:
-        context, settings = self.context, self.settings
-        config = context.config
-        key = jax.random.fold_in(jax.random.key(config.seed), index)
-        pictures = prepare_pictures(key, pictures, config.training, context.data.scaling)
-        soft, _ = context.dense.apply(teacher["params"], teacher["rest"], pictures, train=False)
-        most = sum(f.stored_bits for f in context.factors.values())
-
-        def loss_fn(params: Any, widths: jax.Array) -> tuple[jax.Array, Any]:
-            masks = self._masks(widths, index) if self.relaxed else {}
-            logits, after = context.generated.apply(
-                params,
-                rest,
-                pictures,
-                train=True,
-                prepare=(lambda net: open_bases(net, masks)) if self.relaxed else None,
-            )
-            kl = calc_distillation_loss(logits, soft, settings.temperature)
-            ce = cross_entropy(logits, labels)
-            apart = sum(
-                (
-                    calc_orthogonality_loss(factors, factors_in(params, path))
-                    for path, factors in context.factors.items()
-                ),
-                start=jnp.zeros(()),
-            )
-            loss = settings.soft_share * kl + (1 - settings.soft_share) * ce
-            loss = loss + settings.orthogonality * apart / len(context.factors)
-            metrics = {
-                "loss_soft": kl,
-                "loss_labels": ce,
-                "orthogonality": apart / len(context.factors),
-                "accuracy": jnp.mean(jnp.argmax(logits, -1) == labels),
-            }
-            if self.relaxed:
-                bits = jnp.zeros(())
-                for path, width in self.widths.items():
-                    bits = bits + width.calc_bits(masks[path])
-                loss = loss + settings.memory_preference * jnp.log(bits / most)
-                metrics["stored_share"] = bits / most
-            return loss, (after, metrics)
-
-        (loss, (after, metrics)), (gradient, by_width) = jax.value_and_grad(
-            loss_fn, argnums=(0, 1), has_aux=True
-        )(params, widths)
-        params, leaves = descend(self.optimizer, params, leaves, gradient, rate)
-        if self.relaxed:
-            held = index >= int(settings.freeze_widths * self.steps)
-            rate = jnp.where(held, 0.0, settings.width_learning_rate)
-            moved, width_leaves = descend(
-                self.width_optimizer, widths, width_leaves, by_width, rate
-            )
-            widths = jnp.clip(moved, 1.0, jnp.asarray(self.largest))
-        return params, after, leaves, widths, width_leaves, metrics | {"loss": loss}
+        given: Any,
+    ) -> tuple[jax.Array, tuple[Any, dict[str, jax.Array]]]:
+        """Distillation, labels, orthogonality and, with relaxed widths, the log of stored bits."""
+        context, settings = self.context, self.context.config.insitu
+        soft, _ = context.dense.apply(given["params"], given["rest"], pictures, train=False)
+        masks = self._masks(numbers, index) if self.open else {}
+        logits, after = context.generated.apply(
+            params,
+            rest,
+            pictures,
+            train=True,
+            prepare=(lambda net: open_bases(net, masks)) if self.open else None,
+        )
+        kl = calc_distillation_loss(logits, soft, settings.temperature)
+        ce = cross_entropy(logits, labels)
+        apart = sum(
+            (
+                calc_orthogonality_loss(factors, factors_in(params, path))
+                for path, factors in context.factors.items()
+            ),
+            start=jnp.zeros(()),
+        )
+        loss = settings.soft_share * kl + (1 - settings.soft_share) * ce
+        loss = loss + settings.orthogonality * apart / len(context.factors)
+        metrics = {
+            "loss_soft": kl,
+            "loss_labels": ce,
+            "orthogonality": apart / len(context.factors),
+            "accuracy": jnp.mean(jnp.argmax(logits, -1) == labels),
+        }
+        if self.open:
+            most = sum(f.stored_bits for f in context.factors.values())
+            bits = jnp.zeros(())
+            for path, width in self.widths.items():
+                bits = bits + width.calc_bits(masks[path])
+            loss = loss + settings.memory_preference * jnp.log(bits / most)
+            metrics["stored_share"] = bits / most
+        return loss, (after, metrics)
 
 
 def calc_distillation_loss(logits: jax.Array, soft: jax.Array, temperature: float) -> jax.Array:

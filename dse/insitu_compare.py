@@ -12,8 +12,10 @@ import jax.numpy as jnp
 from costs.insitu import Factors
 from costs.layer_report import evaluate_network, sum_rows
 from costs.library import load_core
-from dse.comparison import Row, accuracy_columns, write_rows
+from dse.accuracy import accuracy_columns
+from dse.csv_rows import Row, write_rows
 from dse.insitu import InSituContext, cut_all
+from dse.rundir import RESULT_FILE
 from dse.teacher import calibration
 from dse.trainable import Trainable
 from models.insitu import calc_storage
@@ -79,7 +81,7 @@ class ComparePhase:
 
     def result(self, state: dict[str, Any]) -> dict[str, Any]:
         """Write the table."""
-        write_rows(self.run_dir, state["rows"])
+        write_rows(self.run_dir / RESULT_FILE, state["rows"])
         return state
 
     def _costs(self, factors: Mapping[str, Factors]) -> Row:

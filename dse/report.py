@@ -6,7 +6,6 @@ paths, no random identifiers. What a file says is escaped before it enters the p
 
 from __future__ import annotations
 
-import base64
 import html
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -18,16 +17,14 @@ from typing import Any
 from costs import strict_yaml
 from dse import charts, figures
 from dse.breakdown import Breakdown, break_down
-from dse.console import format_seconds
 from dse.front_table import Front, read_front
+from dse.page import embed, folded, json_lines, lead, provenance, timing
 from dse.pick import knee_index
 from dse.report_tables import (
     accuracy_notes,
     design_card,
     front_table,
     gap_table,
-    key_values,
-    table,
     tiles,
 )
 from dse.rundir import FRONT_FILE, REPORT_FILE, RunDir, write_atomically
@@ -57,7 +54,7 @@ def write_report(
     shown = {
         design: evaluate(run.designs / f"{design}.yaml") for design in _worth_showing(front, knee)
     }
-    metrics = _json_lines(run.path / "metrics.jsonl")
+    metrics = json_lines(run.path / "metrics.jsonl")
     run.figures.mkdir(exist_ok=True)
     drawn = _draw(run.figures, front, knee, shown, metrics)
     page = _page(run, front, knee, shown, drawn)
@@ -142,7 +139,7 @@ def _page(
     )
     return template.substitute(
         title=html.escape(f"{config.get('name', 'A run')}: {len(front)} designs"),
-        lead=_lead(config),
+        lead=lead(config),
         tiles=tiles(front, knee),
         body=_body(run, front, knee, shown, drawn, divs),
         library=charts.library(),
@@ -163,7 +160,7 @@ def _body(
     divs: Mapping[str, tuple[str, str]],
 ) -> str:
     def picture(name: str) -> str:
-        return _picture(run.figures / f"{name}.png", drawn[name]) if name in drawn else ""
+        return embed(run.figures / f"{name}.png", drawn[name]) if name in drawn else ""
 
     plots = [charts.chart(front, x, y, knee, div) for div, (x, y) in divs.items()]
     cards = "".join(design_card(front, row, knee) for row in front.rows)
@@ -192,7 +189,7 @@ def _body(
             picture("chip")
             + picture("schedule")
             + picture("layers_0")
-            + _folded("The ends of the front, layer by layer", others),
+            + folded("The ends of the front, layer by layer", others),
         ),
         _section("How sure the accuracies are", "", accuracy_notes(front, knee)),
         _section(
@@ -201,8 +198,8 @@ def _body(
             "reported is the discrete design. The difference is a result, not a claim.",
             picture("rounding") + gap_table(front),
         ),
-        _section("Training", "", picture("training") + _timing(run)),
-        _section("To do it again", "", _provenance(run)),
+        _section("Training", "", picture("training") + timing(run)),
+        _section("To do it again", "", provenance(run)),
     ]  # fmt: skip
     return "\n".join(sections)
 
@@ -212,77 +209,6 @@ def _section(title: str, text: str, content: str) -> str:
         return ""
     paragraph = f"<p>{html.escape(text)}</p>" if text else ""
     return f"<section><h2>{html.escape(title)}</h2>{paragraph}{content}</section>"
-
-
-def _folded(summary: str, content: str) -> str:
-    return f"<details><summary>{summary}</summary>{content}</details>" if content else ""
-
-
-def _picture(path: Path, caption: str) -> str:
-    data = base64.b64encode(path.read_bytes()).decode("ascii")
-    safe = html.escape(caption, quote=True)
-    return (
-        f'<figure><img src="data:image/png;base64,{data}" alt="{safe}">'
-        f"<figcaption>{safe}</figcaption></figure>"
-    )
-
-
-def _lead(config: Mapping[str, Any]) -> str:
-    def name(key: str) -> object:
-        part = config.get(key)
-        return part.get("name") if isinstance(part, dict) else part
-
-    facts = [
-        f"{label} <b>{html.escape(str(name(key)))}</b>"
-        for key, label in (
-            ("network", "network"),
-            ("data", "data"),
-            ("chip", "chip"),
-            ("method", "method"),
-            ("seed", "seed"),
-        )
-        if name(key) is not None
-    ]
-    question = config.get("question")
-    asked = f"{html.escape(str(question))}<br>" if question else ""
-    return asked + " · ".join(facts)
-
-
-def _timing(run: RunDir) -> str:
-    """How long each phase took in the process that finished it."""
-    spent: dict[str, float] = {}
-    for record in _json_lines(run.path / "timing.jsonl"):
-        seconds = record.get("seconds")
-        phase = str(record.get("phase"))
-        # The report cannot know its own time, so a later one leaves it out too.
-        if phase == "report" or record.get("event", "done") != "done":
-            continue
-        if isinstance(seconds, int | float):
-            spent[phase] = spent.get(phase, 0.0) + seconds
-    if not spent:
-        return ""
-    rows = [[phase, format_seconds(seconds)] for phase, seconds in spent.items()]
-    rows.append(["all phases", format_seconds(sum(spent.values()))])
-    return "<h3>Time</h3>" + table(["Phase", "Wall clock [min:s]"], rows)
-
-
-def _provenance(run: RunDir) -> str:
-    environment = {}
-    if run.environment_file.is_file():
-        environment = json.loads(run.environment_file.read_text(encoding="utf-8"))
-    config = html.escape(run.config_file.read_text(encoding="utf-8"))
-    return key_values(environment) + _folded("The resolved configuration", f"<pre>{config}</pre>")
-
-
-def _json_lines(path: Path) -> list[dict[str, object]]:
-    """The records of a growing file; a last line cut short by a crash is left out."""
-    if not path.is_file():
-        return []
-    records = []
-    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
-        if line.endswith("\n"):
-            records.append(json.loads(line))
-    return records
 
 
 def _script_json(value: object) -> str:

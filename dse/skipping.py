@@ -2,13 +2,13 @@
 
 A plainly trained network goes on training while each block keeps a share of the channels and of the
 columns of what its convolutions read. What attention leaves out is dropped with a probability
-that rises to one. The shares may be learned: the expected MACs enter the loss, and the gradient of
-a share is that of a relaxed width (`models.relax`, `models.skipping`).
+that rises to one. The shares may be learned: what each batch is left with, counted, enters the
+loss, and the gradient of a share is that of a relaxed width (`models.relax`, `models.skipping`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -19,14 +19,16 @@ import numpy as np
 import optax
 
 from costs.errors import InputError
+from costs.layer import Layer
 from costs.workload import Workload
-from dse.augment import prepare_pictures
 from dse.data import DataSet, load_data
 from dse.experiment_spec import Experiment
-from dse.teacher import calibration, descend, draw_batch, plain_trainable
+from dse.relaxed_phase import RelaxedPhase
+from dse.teacher import calibration, plain_trainable
 from dse.trainable import Trainable
-from dse.training import cross_entropy, one_cycle
-from models.skipping import Keep, calc_remaining, list_skipping, make_skipping, skip
+from dse.training import cross_entropy
+from models.skipping import Keep, list_skipping, make_skipping, skip
+from models.skipping_count import COUNTED, calc_dense, count_kept
 from models.trace import workload_of
 
 
@@ -59,18 +61,36 @@ class SkippingContext:
         convs = list_skipping(self.net.abstract)
         return {conv.path: self.blocks.index(conv.block) for conv in convs}
 
-    def expected_share(self, shares: Any) -> Any:
-        """Expected MACs of the network over those without skipping [1].
+    @cached_property
+    def layers(self) -> dict[str, Layer]:
+        """The layers of the workload by name."""
+        return {layer.name: layer for layer in self.workload.layers}
+
+    @cached_property
+    def dense_cost(self) -> dict[str, float]:
+        """MACs and bytes of the network as it is."""
+        found = [calc_dense(layer) for layer in self.workload.layers]
+        return {name: sum(cost[name] for cost in found) for name in COUNTED}
+
+    def shares_of(self, found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+        """MACs and bytes of the network over those without skipping [1].
 
         Args:
-            shares: [blocks, 2] kept channels and columns.
+            found: costs of every layer that skips, by name.
         """
-        total, kept = 0.0, 0.0
-        for layer in self.workload.layers:
-            block = self.block_of.get(layer.name)
-            share = 1.0 if block is None else calc_remaining(shares[block, 0], shares[block, 1])
-            total, kept = total + layer.macs, kept + layer.macs * share
-        return kept / total
+        others = [calc_dense(layer) for layer in self.workload.layers if layer.name not in found]
+        return {
+            name: (sum(cost[name] for cost in (*others, *found.values()))) / self.dense_cost[name]
+            for name in COUNTED
+        }
+
+    def count(self, keeps: Mapping[str, Keep]) -> dict[str, dict[str, Any]]:
+        """Costs [pictures] of every layer that skips, by name, from what one call kept."""
+        return {
+            path: count_kept(self.layers[path], *masks)
+            for keep in keeps.values()
+            for path, masks in keep.record.items()
+        }
 
     def keeps(
         self, shares: Any, key: Any = None, dropped: Any = 1.0, held: Any = False
@@ -102,58 +122,39 @@ def make_skipping_context(
     net = plain_trainable(config, data, lambda module, _: make_skipping(module, blocks))
     workload = workload_of(dense.abstract, data.input_shape, pooling="fused")
     context = SkippingContext(config, data, dense, net, workload)
-    missing = sorted(set(context.block_of) - {layer.name for layer in workload.layers})
+    missing = sorted(set(context.block_of) - set(context.layers))
     if missing:
         raise InputError("is no layer of the workload", key="skipping.blocks", value=missing[0])
     return context
 
 
-class SkippingPhase:
-    """Trains with skipping. State: parameters, rest, optimizers, shares [blocks, 2]."""
+class SkippingPhase(RelaxedPhase):
+    """Trains with skipping. State: as of a `RelaxedPhase`, with shares [blocks, 2]."""
 
     name = "skipping"
+    relaxed = "share"
 
     def __init__(self, context: SkippingContext) -> None:
         """Bind the experiment."""
         self.context = context
-        self.settings = context.config.skipping
-        self.steps = self.settings.steps
-        self.optimizer = optax.chain(
-            optax.scale_by_adam(),
-            optax.add_decayed_weights(context.config.training.weight_decay),
+        config, settings = context.config, context.config.skipping
+        decay = optax.add_decayed_weights(config.training.weight_decay)
+        super().__init__(
+            config,
+            context.data,
+            settings,
+            optax.chain(optax.scale_by_adam(), decay),
+            rate=settings.share_learning_rate if settings.learned else 0.0,
+            bounds=(0.01, 1.0),
+            held_share=settings.freeze_shares,
+            seed=config.seed + 1,
         )
-        self.share_optimizer = optax.scale_by_adam()
-        self.held_from = int(self.settings.freeze_shares * self.steps)
-        self.compiled = jax.jit(self._step, donate_argnums=(0, 1, 2, 3, 4))
 
     def init(self, outputs: dict[str, Any]) -> dict[str, Any]:
         """The plainly trained network and the first shares."""
-        teacher = outputs["teacher"]
-        shares = jnp.tile(jnp.asarray(self.settings.keep), (len(self.context.blocks), 1))
-        return {
-            "params": teacher["params"],
-            "rest": teacher["rest"],
-            "optimizer": jax.tree.leaves(self.optimizer.init(teacher["params"])),
-            "shares": shares,
-            "share_optimizer": jax.tree.leaves(self.share_optimizer.init(shares)),
-        }
-
-    def step(self, state: dict[str, Any], index: int) -> tuple[dict[str, Any], dict | None]:
-        """One batch."""
-        pictures, labels = draw_batch(self.context.config, self.context.data, index)
-        *parts, metrics = self.compiled(
-            state["params"],
-            state["rest"],
-            state["optimizer"],
-            state["shares"],
-            state["share_optimizer"],
-            index,
-            one_cycle(self.settings.learning_rate, index, self.steps),
-            pictures,
-            labels,
-        )
-        names = ("params", "rest", "optimizer", "shares", "share_optimizer")
-        return dict(zip(names, parts, strict=True)), metrics
+        teacher, keep = outputs["teacher"], jnp.asarray(self.context.config.skipping.keep)
+        shares = jnp.tile(keep, (len(self.context.blocks), 1))
+        return self.begin(teacher["params"], teacher["rest"], shares)
 
     def result(self, state: dict[str, Any]) -> dict[str, Any]:
         """The network with its norms measured while it skips, and the shares."""
@@ -164,51 +165,37 @@ class SkippingPhase:
         )
         return {"params": state["params"], "rest": rest, "shares": np.asarray(shares)}
 
-    def _step(
+    def calc_loss(
         self,
         params: Any,
+        numbers: jax.Array,
         rest: Any,
-        leaves: Any,
-        shares: jax.Array,
-        share_leaves: Any,
+        key: jax.Array,
         index: jax.Array,
-        rate: jax.Array,
         pictures: jax.Array,
         labels: jax.Array,
-    ) -> tuple[Any, ...]:
-        context, settings = self.context, self.settings
-        config = context.config
-        key = jax.random.fold_in(jax.random.key(config.seed + 1), index)
-        pictures = prepare_pictures(key, pictures, config.training, context.data.scaling)
+        given: Any,
+    ) -> tuple[jax.Array, tuple[Any, dict[str, jax.Array]]]:
+        """Cross-entropy, and the logs of the MACs and bytes that the batch is left with."""
+        context, settings = self.context, self.context.config.skipping
         first, last = settings.dropped
-        done = jnp.minimum(1.0, index / max(1, self.held_from))
-        dropped = first + (last - first) * done
-
-        def loss_fn(params: Any, shares: jax.Array) -> tuple[jax.Array, Any]:
-            keeps = context.keeps(
-                shares, jax.random.fold_in(key, 7), dropped, index >= self.held_from
-            )
-            logits, after = context.net.apply(
-                params, rest, pictures, train=True, prepare=lambda net: skip(net, keeps)
-            )
-            task = cross_entropy(logits, labels, config.training.label_smoothing)
-            expected = context.expected_share(shares)
-            loss = task + settings.preference * jnp.log(expected)
-            metrics = {
+        dropped = first + (last - first) * jnp.minimum(1.0, index / max(1, self.held_from))
+        held = index >= self.held_from
+        keeps = context.keeps(numbers, jax.random.fold_in(key, 7), dropped, held)
+        logits, after = context.net.apply(
+            params, rest, pictures, train=True, prepare=lambda net: skip(net, keeps)
+        )
+        task = cross_entropy(logits, labels, self.config.training.label_smoothing)
+        left = {k: jnp.mean(v) for k, v in context.shares_of(context.count(keeps)).items()}
+        loss = task + settings.preference * jnp.log(left["macs"])
+        loss = loss + settings.traffic_preference * jnp.log(left["bytes"])
+        accuracy = jnp.mean(jnp.argmax(logits, -1) == labels)
+        return loss, (
+            after,
+            {
                 "task_loss": task,
-                "macs_share": expected,
-                "accuracy": jnp.mean(jnp.argmax(logits, -1) == labels),
-            }
-            return loss, (after, metrics | {"loss": loss})
-
-        (_, (after, metrics)), (gradient, by_share) = jax.value_and_grad(
-            loss_fn, argnums=(0, 1), has_aux=True
-        )(params, shares)
-        params, leaves = descend(self.optimizer, params, leaves, gradient, rate)
-        if settings.learned:
-            free = jnp.where(index >= self.held_from, 0.0, settings.share_learning_rate)
-            moved, share_leaves = descend(
-                self.share_optimizer, shares, share_leaves, by_share, free
-            )
-            shares = jnp.clip(moved, 0.01, 1.0)
-        return params, after, leaves, shares, share_leaves, metrics
+                "macs_share": left["macs"],
+                "traffic_share": left["bytes"],
+                "accuracy": accuracy,
+            },
+        )

@@ -1,8 +1,9 @@
 """The last phase of `method: skipping`: what is really left out, counted on data.
 
 For every picture the masks of every convolution say which products have an input at all: a kept
-channel at a kept position that a window reads. The formula knows the numbers kept and not the
-places, so that the two differ by what windows read at borders and under strides.
+channel at a kept position that a window reads. Beside the count stands the formula, from the
+numbers kept and from where attention looks on average over the calibration pictures; and the
+product of the ratios, which takes all positions for equally likely and equally often read.
 """
 
 from __future__ import annotations
@@ -15,15 +16,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from costs.layer import Layer
-from dse.comparison import Row, accuracy_columns, interval_columns, write_rows
+from dse.accuracy import accuracy_columns, interval_columns
+from dse.csv_rows import Row, write_rows
 from dse.data import Split
+from dse.rundir import RESULT_FILE
 from dse.skipping import SkippingContext
 from dse.teacher import calibration
 from dse.training import EVALUATED_AT_ONCE
-from models.skipping import Masks, skip
+from models.skipping import Masks, round_share, skip
+from models.skipping_count import calc_dense, calc_kept, count_kept
 
 BLOCKS_FILE = "blocks.csv"
+NAMES = {"macs": "macs", "bytes": "traffic"}
+"""What is counted, and what its columns are called."""
+Costs = dict[str, dict[str, Any]]
+"""By layer, what is counted of it."""
 
 
 class MeasurePhase:
@@ -50,100 +57,93 @@ class MeasurePhase:
 
     def step(self, state: dict[str, Any], index: int) -> tuple[dict[str, Any], dict | None]:
         """The row of one network."""
-        row: Row = {
-            "id": ("dense", "skipping")[index],
-            "network": self.context.config.network.name,
-        }
-        row, blocks = (self._plain, self._skipping)[index](row)
+        name, measure = (("dense", self._plain), ("skipping", self._skipping))[index]
+        row, blocks = measure()
+        row = {"id": name, "network": self.context.config.network.name} | row
         state = {"rows": [*state["rows"], row], "blocks": blocks}
         return state, {"validation_accuracy": row["validation_accuracy"]}
 
     def result(self, state: dict[str, Any]) -> dict[str, Any]:
         """Write the tables."""
-        write_rows(self.run_dir, state["rows"])
-        write_rows(self.run_dir, state["blocks"], BLOCKS_FILE)
+        write_rows(self.run_dir / RESULT_FILE, state["rows"])
+        write_rows(self.run_dir / BLOCKS_FILE, state["blocks"])
         return state
 
-    def _plain(self, row: Row) -> tuple[Row, list[Row]]:
+    def _plain(self) -> tuple[Row, list[Row]]:
         context = self.context
+        taken = (self.teacher["params"], self.teacher["rest"])
         pictures = calibration(context.config, context.data)
-        taken = (self.teacher["params"], self.teacher["rest"], pictures, context.data)
-        row |= accuracy_columns(context.dense, *taken)
-        macs = context.workload.macs
-        traffic = sum(map(calc_layer_bytes, context.workload.layers))
-        return row | {
-            "macs_formula": float(macs),
-            "macs_measured": float(macs),
-            "macs_share_formula": 1.0,
-            "macs_share_measured": 1.0,
-            "traffic_bytes_formula": traffic,
-            "traffic_bytes_measured": traffic,
-            "traffic_share_formula": 1.0,
-            "traffic_share_measured": 1.0,
-        }, []
+        row = accuracy_columns(context.dense, *taken, pictures, context.data)
+        return row | _share_columns(dict.fromkeys(NAMES, 1.0), {}, {}), []
 
-    def _skipping(self, row: Row) -> tuple[Row, list[Row]]:
-        context = self.context
-        found: dict[str, dict[str, float]] = {}
+    def _skipping(self) -> tuple[Row, list[Row]]:
+        context, row = self.context, {}
+        attended, counted = self._attended(), {}
         for name, split in (("validation", context.data.validation), ("test", context.data.test)):
-            correct, found = self._count(split)
+            correct, counted = self._count(split)
             row |= interval_columns(name, correct, split)
-        layers = {layer.name: layer for layer in context.workload.layers}
-        sums = {
-            key: sum(part[key] for part in found.values())
-            for key in ("macs_formula", "macs_measured", "bytes_formula", "bytes_measured")
-        }
-        others = [layer for name, layer in layers.items() if name not in found]
-        macs = float(sum(layer.macs for layer in others))
-        traffic = sum(map(calc_layer_bytes, others))
-        all_bytes = sum(map(calc_layer_bytes, layers.values()))
-        for kind in ("formula", "measured"):
-            row[f"macs_{kind}"] = macs + sums[f"macs_{kind}"]
-            row[f"macs_share_{kind}"] = row[f"macs_{kind}"] / context.workload.macs
-            row[f"traffic_bytes_{kind}"] = traffic + sums[f"bytes_{kind}"]
-            row[f"traffic_share_{kind}"] = row[f"traffic_bytes_{kind}"] / all_bytes
-        return row, self._blocks(found, layers)
+        formula, ratios = self._formula(attended), self._formula({})
+        shares = (context.shares_of(costs) for costs in (counted, formula, ratios))
+        return row | _share_columns(*shares), self._blocks(counted, formula, ratios)
 
-    def _blocks(
-        self, found: Mapping[str, Mapping[str, float]], layers: Mapping[str, Layer]
-    ) -> list[Row]:
+    def _formula(self, attended: Mapping[str, np.ndarray]) -> Costs:
+        """Costs of every layer that skips, of the numbers that it keeps."""
+        found = {}
+        for path, block in self.context.block_of.items():
+            layer = self.context.layers[path]
+            positions = layer.input_height * layer.input_width
+            channels, columns = (float(share) for share in self.trained["shares"][block])
+            kept_c = round_share(channels, layer.C) / layer.C
+            kept_v = round_share(columns, positions) / positions
+            found[path] = calc_kept(layer, kept_c, kept_v, attended.get(path))
+        return found
+
+    def _blocks(self, counted: Costs, formula: Costs, ratios: Costs) -> list[Row]:
         """One row a block, on the test pictures."""
         rows = []
         for number, block in enumerate(self.context.blocks):
             mine = [path for path, b in self.context.block_of.items() if b == number]
-            macs = sum(layers[path].macs for path in mine)
-            channels, columns = (float(share) for share in self.trained["shares"][number])
-            rows.append(
+            dense = [calc_dense(self.context.layers[path]) for path in mine]
+            of_block = [
                 {
-                    "block": block,
-                    "kept_channels": channels,
-                    "kept_columns": columns,
-                    "macs": macs,
-                    "share_of_ratios": channels * columns,
-                    "share_formula": sum(found[p]["macs_formula"] for p in mine) / macs,
-                    "share_measured": sum(found[p]["macs_measured"] for p in mine) / macs,
+                    key: sum(costs[path][key] for path in mine) / sum(cost[key] for cost in dense)
+                    for key in NAMES
                 }
-            )
+                for costs in (counted, formula, ratios)
+            ]
+            channels, columns = (float(share) for share in self.trained["shares"][number])
+            kept: Row = {"block": block, "kept_channels": channels, "kept_columns": columns}
+            rows.append(kept | _share_columns(*of_block))
         return rows
 
-    def _count(self, split: Split) -> tuple[int, dict[str, dict[str, float]]]:
-        """Correct predictions, and per layer means over all pictures of what is computed."""
-        context = self.context
-        layers = {layer.name: layer for layer in context.workload.layers}
-        correct, sums, pictures = 0, {}, 0
+    def _attended(self) -> dict[str, np.ndarray]:
+        """How often each position of each layer is kept on the calibration pictures, [h, w]."""
+        pictures = calibration(self.context.config, self.context.data)
+        sums: dict[str, np.ndarray] = {}
+        for start in range(0, len(pictures), EVALUATED_AT_ONCE):
+            _, masks = self.predict(jnp.asarray(pictures[start : start + EVALUATED_AT_ONCE]))
+            for path, (_, columns) in masks.items():
+                sums[path] = sums.get(path, 0.0) + np.asarray(columns, np.float64).sum(0)
+        return {path: total / len(pictures) for path, total in sums.items()}
+
+    def _count(self, split: Split) -> tuple[int, Costs]:
+        """Correct predictions, and per layer what is computed and moved for each picture."""
+        correct, found = 0, []
         for start in range(0, len(split), EVALUATED_AT_ONCE):
             stop = min(start + EVALUATED_AT_ONCE, len(split))
             logits, masks = self.predict(jnp.asarray(split.inputs(start, stop)))
             correct += int(np.sum(np.argmax(np.asarray(logits), -1) == split.labels[start:stop]))
-            pictures += stop - start
-            for path, (channels, columns) in masks.items():
-                counted = count_kept(layers[path], np.asarray(channels), np.asarray(columns))
-                part = sums.setdefault(path, dict.fromkeys(counted, 0.0))
-                for key, values in counted.items():
-                    part[key] += float(np.sum(values))
+            found.append(
+                {
+                    path: count_kept(
+                        self.context.layers[path], *(np.asarray(m, np.float64) for m in pair)
+                    )
+                    for path, pair in masks.items()
+                }
+            )
         return correct, {
-            path: {key: total / pictures for key, total in part.items()}
-            for path, part in sums.items()
+            path: {key: np.concatenate([part[path][key] for part in found]) for key in NAMES}
+            for path in self.context.block_of
         }
 
 
@@ -163,52 +163,18 @@ def make_predict(
     return predict
 
 
-def count_kept(layer: Layer, channels: np.ndarray, columns: np.ndarray) -> dict[str, np.ndarray]:
-    """What one layer computes and moves for each picture.
-
-    Args:
-        layer: A convolution of one picture.
-        channels: Mask [pictures, C].
-        columns: Mask [pictures, height, width].
-
-    Returns:
-        [pictures] each: "macs_formula" by the numbers kept, "macs_measured" the products that have
-        a kept input as a share of those that have any input, both scaled to the layer's MACs; and
-        bytes moved once, by the formula and as counted.
-    """
-    reads = count_reads(layer)
-    kept_channels, kept_columns = channels.sum(1), columns.sum((1, 2))
-    share_c, share_v = kept_channels / layer.C, kept_columns / columns[0].size
-    seen = (columns * reads[None]).sum((1, 2)) / reads.sum()
-    inputs, weights = layer.bytes("I"), layer.bytes("W")
-    rest = layer.bytes("O") + (layer.C + columns[0].size) / 8  # a bit says what is kept
-    # entries that are really non-zero in both masks, weights of the channels that are read
-    entries = np.einsum("nc,nhw->n", channels, columns) / (layer.C * columns[0].size)
-    return {
-        "macs_formula": layer.macs * share_c * share_v,
-        "macs_measured": layer.macs * share_c * seen,
-        "bytes_formula": inputs * share_c * share_v + weights * share_c + rest,
-        "bytes_measured": inputs * entries + weights * share_c + rest,
-    }
-
-
-def count_reads(layer: Layer) -> np.ndarray:
-    """How many windows read each position of a layer's input, [height, width]."""
-    axes = []
-    for axis, (size, outputs, kernel) in enumerate(
-        ((layer.input_height, layer.P, layer.R), (layer.input_width, layer.Q, layer.S))
-    ):
-        reads = np.zeros(size)
-        for output in range(outputs):
-            for tap in range(kernel):
-                at = output * layer.stride[axis] + tap * layer.dilation[axis]
-                at -= layer.padding[axis][0]
-                if 0 <= at < size:
-                    reads[at] += 1
-        axes.append(reads)
-    return np.multiply.outer(axes[0], axes[1])
-
-
-def calc_layer_bytes(layer: Layer) -> float:
-    """Inputs, weights and outputs of a layer moved once [byte]."""
-    return sum(layer.bytes(operand) for operand in layer.operands)
+def _share_columns(
+    counted: Mapping[str, Any], formula: Mapping[str, Any], ratios: Mapping[str, Any]
+) -> Row:
+    """Shares of what is computed and moved: counted with its standard error, and foretold."""
+    row: Row = {}
+    for key, name in NAMES.items():
+        values = np.atleast_1d(counted[key])
+        error = float(values.std(ddof=1) / len(values) ** 0.5) if len(values) > 1 else 0.0
+        row |= {
+            f"{name}_share_ratios": float(ratios.get(key, 1.0)),
+            f"{name}_share_formula": float(formula.get(key, 1.0)),
+            f"{name}_share_measured": float(values.mean()),
+            f"{name}_share_error": error,
+        }
+    return row

@@ -6,9 +6,7 @@ date, environment). Drawing reads the CSV alone.
 
 from __future__ import annotations
 
-import csv
 import datetime
-import io
 import json
 import shlex
 import sys
@@ -18,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from costs.errors import InputError
+from dse.csv_rows import read_rows, write_rows
 from dse.environment import read_environment
 from dse.figures.style import save
 from dse.rundir import write_atomically
@@ -50,7 +49,7 @@ def write_study(
     """
     folder.mkdir(parents=True, exist_ok=True)
     table = folder / f"{name}.csv"
-    write_atomically(table, as_csv(rows).encode())
+    write_rows(table, rows)
     record = {
         "study": name,
         "settings": dict(settings),
@@ -80,28 +79,3 @@ def draw_study(folder: Path) -> list[Path]:
     module, function = DRAWERS[name].split(":")
     draw: Callable[[Sequence[Row]], Any] = getattr(import_module(module), function)
     return [save(draw(rows), folder / f"{name}.png")]
-
-
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Rows of a CSV file, numbers as numbers."""
-    with path.open(newline="") as file:
-        return [{key: _number(value) for key, value in row.items()} for row in csv.DictReader(file)]
-
-
-def as_csv(rows: Sequence[Row]) -> str:
-    """Rows as CSV, floats to the last digit."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        writer.writerow({k: repr(v) if isinstance(v, float) else v for k, v in row.items()})
-    return text.getvalue()
-
-
-def _number(text: str) -> Any:
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text

@@ -6,8 +6,6 @@ followed epoch by epoch; the test pictures are read once, after the last step, w
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,11 +18,12 @@ import jax.numpy as jnp
 import numpy as np
 from safetensors.numpy import save as save_tensors
 
+from dse.accuracy import interval_columns
 from dse.context import plain_network
+from dse.csv_rows import Row, write_rows
 from dse.data import DataSet, load_data
 from dse.devices import on_all_devices
 from dse.experiment_spec import Experiment
-from dse.front import wilson
 from dse.rundir import EPOCHS_FILE, RESULT_FILE, WEIGHTS_FILE, write_atomically
 from dse.training import (
     batch_indices,
@@ -36,7 +35,7 @@ from dse.training import (
 )
 from models.functional import Functional, count_parameters
 
-COLUMNS = (
+COLUMNS: tuple[str, ...] = (
     "epoch",
     "step",
     "learning_rate",
@@ -215,8 +214,8 @@ class TrainPhase:
         flat |= {f"stats/{name}": np.asarray(value) for name, value in stats.items()}
         write_atomically(self.run_dir / WEIGHTS_FILE, save_tensors(flat))
         curve = state["curve"]
-        rows: list[dict[str, Any]] = [dict(zip(COLUMNS, row, strict=True)) for row in curve]
-        write_atomically(self.run_dir / EPOCHS_FILE, _as_csv(rows).encode())
+        rows = [dict(zip(COLUMNS, row, strict=True)) for row in curve]
+        write_rows(self.run_dir / EPOCHS_FILE, rows)
         return {"params": params, "stats": state["stats"], "curve": curve}
 
 
@@ -256,7 +255,7 @@ class TestPhase:
     def result(self, state: dict[str, Any]) -> dict[str, Any]:
         """Write result.csv."""
         context = self.context
-        row: dict[str, Any] = {
+        row: Row = {
             "network": context.config.network.name,
             "data": context.data.name,
             "parameters": count_parameters(self.trained["params"]),
@@ -268,23 +267,11 @@ class TestPhase:
             ("validation", context.data.validation),
             ("test", context.data.test),
         ):
-            low, high = wilson(state[name], len(split))
-            row |= {f"{name}_accuracy": state[name] / len(split)}
-            row |= {f"{name}_low": low, f"{name}_high": high}
-            row |= {f"{name}_correct": state[name], f"{name}_pictures": len(split)}
-        write_atomically(self.run_dir / RESULT_FILE, _as_csv([row]).encode())
+            row |= interval_columns(name, state[name], split)
+        write_rows(self.run_dir / RESULT_FILE, [row])
         return dict(state)
 
 
 @jax.jit
 def _add(sums: dict[str, jax.Array], metrics: dict[str, jax.Array]) -> dict[str, jax.Array]:
     return {name: total + metrics[name] for name, total in sums.items()}
-
-
-def _as_csv(rows: list[dict[str, Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        writer.writerow({k: repr(v) if isinstance(v, float) else v for k, v in row.items()})
-    return text.getvalue()

@@ -18,10 +18,12 @@ from dataclasses import dataclass, field
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from costs.errors import InputError
 from models.convolutions import replace_convolutions, settings_of
+from models.relax import straight_through
 
 Masks = tuple[jax.Array, jax.Array]
 """f32[batch, channels] and f32[batch, height, width] of ones and zeros."""
@@ -37,7 +39,8 @@ class Keep:
         key: Random key; None for no targeted dropout and no random rounding.
         held: Whether shares are rounded to the nearest number even where there is a key.
         dropped: Probability with which what attention leaves out is really left out [1].
-        record: Receives the masks of each convolution by path, in the order of the calls.
+        record: Receives what attention keeps in each convolution by path, in the order of the
+            calls; what dropout spares beside it is not among it.
     """
 
     channels: jax.Array | float
@@ -68,14 +71,13 @@ class SkippingConv(nnx.Conv):
         """The convolution of what is kept; of everything where nothing was said by `skip`."""
         keep: Keep | None = getattr(self, "_keep", None)
         if keep is not None:
-            masks = calc_masks(inputs, keep, self.path)
-            keep.record[self.path] = masks
+            keep.record[self.path], masks = calc_masks(inputs, keep, self.path)
             inputs = inputs * masks[0][:, None, None, :] * masks[1][..., None]
         return super().__call__(inputs, out_sharding=out_sharding)  # pyright: ignore[reportArgumentType]
 
 
-def calc_masks(x: jax.Array, keep: Keep, path: str = "") -> Masks:
-    """The masks of a feature map by its own attention.
+def calc_masks(x: jax.Array, keep: Keep, path: str = "") -> tuple[Masks, Masks]:
+    """The masks of a feature map by its own attention: what is kept, and that with what is spared.
 
     Exactly k = round(share n) of the n channels are kept, at least one (with a key, k is share n
     rounded at random, its mean share n); so are columns. The gradient reaches the shares as in
@@ -96,12 +98,17 @@ def calc_masks(x: jax.Array, keep: Keep, path: str = "") -> Masks:
     ):
         own = None if key is None else jax.random.fold_in(key, axis)
         masks.append(_top(attention, share, own, keep))
-    return masks[0], masks[1].reshape(batch, height, width)
+    size = (batch, height, width)
+    kept, applied = (
+        (by_channel, by_column.reshape(size)) for by_channel, by_column in zip(*masks, strict=True)
+    )
+    return kept, applied
 
 
-def calc_remaining(channels: jax.Array | float, columns: jax.Array | float) -> jax.Array | float:
-    """Share of a convolution's MACs that remains, (1 - p_channel)(1 - p_column) [1]."""
-    return channels * columns
+def round_share(share: float, count: int) -> int:
+    """How many of so many entries a share keeps where nothing is drawn: half up, at least one."""
+    width = np.clip(np.float32(share) * np.float32(count), 1, count)
+    return int(width) + int(width - np.floor(width) >= 0.5)
 
 
 def make_skipping(network: nnx.Module, blocks: Sequence[str]) -> None:
@@ -153,8 +160,8 @@ def _top(
     share: jax.Array | float,
     key: jax.Array | None,
     keep: Keep,
-) -> jax.Array:
-    """The mask [batch, n] of the share of entries with the largest attention."""
+) -> tuple[jax.Array, jax.Array]:
+    """The masks [batch, n] of the share of entries with the largest attention; with spared ones."""
     count = attention.shape[1]
     width = jnp.clip(jnp.asarray(share, jnp.float32) * count, 1.0, count)
     low = jnp.floor(width)
@@ -163,12 +170,13 @@ def _top(
     if rounding is not None:
         up = jnp.where(keep.held, up, jax.random.uniform(rounding) < width - low)
     rank = jnp.argsort(jnp.argsort(-attention, axis=1), axis=1).astype(jnp.float32)
-    hard = (rank < low + up).astype(jnp.float32)
+    soft = jnp.clip(width - rank, 0.0, 1.0)
+    kept = (rank < low + up).astype(jnp.float32)
+    applied = kept
     if dropout is not None:
         spared = jax.random.uniform(dropout, attention.shape) >= keep.dropped
-        hard = jnp.maximum(hard, spared.astype(jnp.float32))
-    soft = jnp.clip(width - rank, 0.0, 1.0)
-    return jax.lax.stop_gradient(hard) + soft - jax.lax.stop_gradient(soft)
+        applied = jnp.maximum(kept, spared.astype(jnp.float32))
+    return straight_through(kept, soft), straight_through(applied, soft)
 
 
 def _number(path: str) -> int:

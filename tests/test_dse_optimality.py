@@ -9,10 +9,11 @@ from synthetic_problem import make_problem, random_designs
 
 from costs.errors import InputError
 from dse import optimality
+from dse.csv_rows import read_rows
 from dse.experiment_spec import Objective
 from dse.optimality import Counted, all_designs, count_designs, draw_space, runtime_values
 from dse.relaxed import Shape
-from dse.study import draw_study, read_rows, write_study
+from dse.study import draw_study, write_study
 
 
 @pytest.fixture(scope="module")

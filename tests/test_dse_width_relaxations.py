@@ -10,9 +10,10 @@ from costs.errors import InputError
 from dse import width_parameters
 from dse import width_relaxations as study
 from dse.config import load_config
+from dse.csv_rows import read_rows
 from dse.joint import preference_vector
 from dse.rounding_gaps import summarise
-from dse.study import draw_study, read_rows, write_study
+from dse.study import draw_study, write_study
 from models.relax import RELAXATIONS, sample_masks
 
 CONFIG = """

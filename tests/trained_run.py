@@ -20,11 +20,11 @@ from safetensors.numpy import save_file
 from costs import strict_yaml
 from costs.chip import Chip
 from costs.chip_tables import FIXED_METRICS, VARIANTS, Block, level_names
+from dse.accuracy import wilson
 from dse.config import load_config, resolved
 from dse.context import make_context
 from dse.design import cost_columns, describe, place
 from dse.export import flatten
-from dse.front import wilson
 from dse.rundir import RunDir
 from dse.training import make_evaluate
 from models.functional import Flat, Functional

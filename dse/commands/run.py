@@ -145,9 +145,10 @@ def _show_result(rundir: RunDir, *, as_json: bool) -> None:
 
 def _show_comparison(rundir: RunDir, *, as_json: bool) -> None:
     """The networks that a run has compared."""
-    from dse.comparison_report import read_rows, result_columns
+    from dse.comparison_report import result_columns
+    from dse.csv_rows import read_rows
 
-    rows = read_rows(rundir.path)
+    rows = read_rows(rundir.path / RESULT_FILE)
     if as_json:
         print_json({"run": str(rundir.path), "result": rows})
         return
