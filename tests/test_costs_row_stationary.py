@@ -3,8 +3,9 @@
 The schedules are searched here, in the space of row stationary as stanford-mast/nn_dataflow states
 it (it reproduces the figure): a PE convolves rows, rows of the filter lie along the array's rows
 and rows of the output along its columns; output rows that do not fit fold into strips, and whole
-strips of images (B), input (C) and output channels (K) are blocked for the global buffer of 128 KB
-and the register files of 512 B. Costs: DRAM 200, buffer 6, array 2 per 16-bit word. What a schedule
+strips of images (B), input (C) and output channels (K) are blocked, in equal blocks, for the global
+buffer of 128 KB and the register files of 512 B. Everything passes the buffer. Costs per 16-bit
+word: DRAM 200, buffer 6, and 2 for every PE of a set that a word is delivered to. What a schedule
 costs is then asked of `costs.evaluate`.
 """
 
@@ -47,7 +48,7 @@ class Shape:
 ALEXNET = {
     "conv1": Shape(2, 3, 48, 55, 11, stride=4, strips=4),
     "conv2": Shape(2, 48, 128, 27, 5),
-    "conv3": Shape(1, 256, 384, 13, 3, copies=((5, 1), (1, 5))),
+    "conv3": Shape(2, 256, 192, 13, 3, copies=((5, 1), (1, 5))),
     "conv4": Shape(2, 192, 192, 13, 3, copies=((5, 1), (1, 5))),
     "conv5": Shape(2, 192, 128, 13, 3, copies=((5, 1), (1, 5))),
     "fc1": Shape(1, 256, 4096, 1, 6, copies=((2, 16), (1, 32))),
@@ -57,9 +58,8 @@ ALEXNET = {
 
 
 def sizes(bound):
-    """Tile sizes: what 1 to 16 equal steps need, and every divisor."""
-    steps = {n for n in range(1, bound + 1) if n <= 16 or bound % n == 0}
-    return sorted({math.ceil(bound / n) for n in steps})
+    """Tile sizes of equal blocks."""
+    return [size for size in range(1, bound + 1) if bound % size == 0]
 
 
 def repeats(loops, operand):
@@ -79,7 +79,6 @@ class Schedule:
         outer: (loop, count) outside the global buffer, outermost first.
         inner: (loop, count) between the buffer and the register files.
         kept: (loop, size) of what a register file holds.
-        buffered: operands that the buffer holds.
         dram_words: words moved by the formula of `repeats`.
     """
 
@@ -87,7 +86,6 @@ class Schedule:
     outer: tuple[tuple[str, int], ...]
     inner: tuple[tuple[str, int], ...]
     kept: tuple[tuple[str, int], ...]
-    buffered: str
     dram_words: int
 
 
@@ -100,7 +98,7 @@ def fits_registers(shape, kept):
 def find_schedule(shape) -> Schedule:
     """The cheapest schedule; a tile whose DRAM traffic alone costs too much is not looked into."""
     strip = math.ceil(shape.P / shape.strips)
-    plane = ((strip - 1) * shape.stride + shape.R) * shape.width
+    height = (strip - 1) * shape.stride + shape.R
     rows = sum(
         (min(strip, shape.P - start) - 1) * shape.stride + shape.R
         for start in range(0, shape.P, strip)
@@ -110,6 +108,7 @@ def find_schedule(shape) -> Schedule:
         "I": BATCH * shape.C * rows * shape.width,
         "O": BATCH * shape.K * shape.P**2,
     }
+    pes = {"W": strip, "I": shape.R * strip / height, "O": shape.R}
 
     def moved(loops, operand):
         times = repeats(loops, operand)
@@ -121,30 +120,26 @@ def find_schedule(shape) -> Schedule:
         bounds = (BATCH * shape.strips, *steps)
         for tile in itertools.product(*map(sizes, bounds)):
             b, c, k = tile
-            held = b * c * copies[0] * plane + b * k * copies[1] * strip * shape.P
-            with_weights = held + c * k * math.prod(copies) * shape.R**2
-            if held > BUFFER_WORDS:
+            held = b * c * copies[0] * height * shape.width + b * k * copies[1] * strip * shape.P
+            if held + c * k * math.prod(copies) * shape.R**2 > BUFFER_WORDS:
                 continue
-            counts = [math.ceil(bound / size) for bound, size in zip(bounds, tile, strict=True)]
+            counts = [bound // size for bound, size in zip(bounds, tile, strict=True)]
             for outer in itertools.permutations(zip("BCK", counts, strict=True)):
-                least = sum(moved(outer, operand) for operand in "WIO")
-                if 200 * least + 8 * sum(words.values()) >= best_cost:
+                dram = sum(moved(outer, operand) for operand in "WIO")
+                if 200 * dram + 8 * sum(words.values()) >= best_cost:
                     continue
                 for kept in itertools.product(*map(sizes, tile)):
                     if not fits_registers(shape, kept):
                         continue
-                    left = [math.ceil(size / part) for size, part in zip(tile, kept, strict=True)]
+                    left = [size // part for size, part in zip(tile, kept, strict=True)]
                     for inner in itertools.permutations(zip("BCK", left, strict=True)):
                         into_array = {t: moved((*outer, *inner), t) for t in "WIO"}
-                        buffered = "IO" if with_weights > BUFFER_WORDS else "WIO"
-                        dram = sum(moved(outer, t) for t in buffered)
-                        dram += sum(into_array[t] for t in "WIO" if t not in buffered)
-                        cost = 200 * dram + 6 * sum(into_array[t] for t in buffered)
-                        cost += 2 * sum(into_array.values())
+                        cost = 200 * dram
+                        cost += sum((6 + 2 * pes[t]) * into_array[t] for t in "WIO")
                         if cost < best_cost:
                             best_cost = cost
                             parts = tuple(zip("BCK", kept, strict=True))
-                            best = Schedule(copies, outer, inner, parts, buffered, dram)
+                            best = Schedule(copies, outer, inner, parts, dram)
     assert best is not None
     return best
 
@@ -168,12 +163,12 @@ def make_layer(shape) -> Layer:
     )
 
 
-def make_core(schedule) -> Core:
-    """Eyeriss of the figure, with an array as large as the copies need."""
+def make_core() -> Core:
+    """Eyeriss of the figure, with an array as large as any copies need."""
     axes = (Axis("rows", 256), Axis("columns", 256))
     levels = (
         MemoryLevel("dram"),
-        MemoryLevel("buffer", tuple(schedule.buffered), 2.0 * BUFFER_WORDS),
+        MemoryLevel("buffer", ("W", "I", "O"), 2.0 * BUFFER_WORDS),
         MemoryLevel("register", ("W", "I", "O"), 512.0, replicated=("rows", "columns")),
     )
     return Core("eyeriss_isca16", levels, axes)
@@ -193,12 +188,9 @@ def make_mapping(shape, schedule) -> Mapping:
     outer, inner = tuple(loops_of(schedule.outer)), tuple(loops_of(schedule.inner))
     kept = tuple(loops_of(schedule.kept))
     at_register = len(outer) + len(inner) + 1
-    stored = {operand: {"register": at_register} for operand in "WIO"}
-    for operand in schedule.buffered:
-        stored[operand]["buffer"] = len(outer)
     return Mapping(
         loops=(*outer, *inner, ("Q", shape.P), *kept, ("S", shape.R)),
-        stored=stored,
+        stored={t: {"buffer": len(outer), "register": at_register} for t in "WIO"},
         spatial={
             "rows": (("R", shape.R), ("C", schedule.copies[0])),
             "columns": (("P", math.ceil(shape.P / shape.strips)), ("K", schedule.copies[1])),
@@ -206,31 +198,40 @@ def make_mapping(shape, schedule) -> Mapping:
     )
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=[pytest.mark.slow] if name.startswith("fc") else [])
-        for name in ALEXNET
-    ],
-)
+@pytest.mark.parametrize("name", ALEXNET)
 def test_dram_column_of_figure_10(reference, name):
-    """Within 10 % of the figure, but for conv2, where the schedule found here moves less.
-
-    For conv2 the figure's 2.27 is what re-reading inputs 4 times and weights 8 times gives; holding
-    all 48 input planes of one picture (46 k of 65 k words) while its weights stream past reads
-    inputs once and weights 16 times: 1.88, 17 % less, in the same space.
-    """
+    """Every layer within 2.5 % of the figure; the convolutions within 0.5 %."""
     data = json.loads((reference / "published_hardware_numbers.json").read_text())
     figure = {row[0]: row[2] for row in data["eyeriss_isca16_fig10"]["rows"]}
     shape = ALEXNET[name]
     schedule = find_schedule(shape)
-    layer, core = make_layer(shape), make_core(schedule)
-    cost = evaluate(layer, core, make_mapping(shape, schedule), Conventions(halo="whole"))
+    cost = evaluate(
+        make_layer(shape), make_core(), make_mapping(shape, schedule), Conventions(halo="whole")
+    )
     assert "buffer" not in cost.overfull
     words = sum(cost.io_bytes.values()) / 2
     assert words == pytest.approx(schedule.dram_words, rel=1e-12)
     ratio = shape.parts * 200 * words / 1e9 / figure[name]
-    if name == "conv2":
-        assert ratio == pytest.approx(0.826, abs=0.001)
-    else:
-        assert 0.9 <= ratio <= 1.1
+    assert ratio == pytest.approx(1.0, abs=0.005 if name.startswith("conv") else 0.025)
+
+
+def test_an_uneven_block_undercuts_the_figure_on_conv2():
+    """Weights of 10 output channels beside all inputs of one picture, which equal blocks miss.
+
+    DRAM traffic is 17 % below that of the figure's schedule, whose blocks of two pictures and 32
+    channels re-read inputs 4 times and weights 8 times.
+    """
+    shape = ALEXNET["conv2"]
+    equal = find_schedule(shape)
+    assert dict(equal.outer) == {"B": 8, "K": 4, "C": 48}
+    kept = (("B", 1), ("C", 1), ("K", 10))
+    uneven = Schedule((1, 1), (("B", 16), ("K", 13)), (("C", 48),), kept, 0)
+    costs = [
+        evaluate(
+            make_layer(shape), make_core(), make_mapping(shape, schedule), Conventions(halo="whole")
+        )
+        for schedule in (equal, uneven)
+    ]
+    assert all("buffer" not in cost.overfull for cost in costs)
+    dram = [sum(cost.io_bytes.values()) for cost in costs]
+    assert dram[1] / dram[0] == pytest.approx(0.8263, abs=1e-4)
