@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
@@ -52,6 +52,7 @@ class Breakdown:
         layers: Its layers in execution order.
         links: Every link of the chip.
         costs: The columns of ``front.csv`` that are costs.
+        channels: Boundary -> its channels; a width of so many crosses uncompressed.
     """
 
     id: str
@@ -59,6 +60,7 @@ class Breakdown:
     layers: tuple[LayerCost, ...]
     links: tuple[LinkTraffic, ...]
     costs: Mapping[str, float]
+    channels: Mapping[str, int] = field(default_factory=dict)
 
     def on_core(self, core: str) -> tuple[LayerCost, ...]:
         """The layers that a core runs, in execution order."""
@@ -88,4 +90,4 @@ def break_down(design_file: Path) -> Breakdown:
         for slot in found["slots"]
     )
     links = tuple(LinkTraffic(k.name, k.cores, found["links"][k.name]) for k in chip.links)
-    return Breakdown(found["id"], chip.core_names, layers, links, found["costs"])
+    return Breakdown(found["id"], chip.core_names, layers, links, found["costs"], found["channels"])

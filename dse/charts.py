@@ -53,7 +53,7 @@ def chart(front: Front, x: str, y: str, chosen: str, div: str) -> str:
             x=[xs[place]],
             y=[ys[place]],
             mode="markers",
-            name="selected",
+            name="selected (at first the knee)",
             hoverinfo="skip",
             marker={
                 "size": 22,
@@ -65,6 +65,7 @@ def chart(front: Front, x: str, y: str, chosen: str, div: str) -> str:
             x=xs,
             y=ys,
             mode="markers",
+            showlegend=False,
             name="validation" if accurate else "design",
             text=[hover_text(front, row) for row in front.rows],
             hovertemplate="%{text}<extra></extra>",
@@ -101,6 +102,16 @@ def chart(front: Front, x: str, y: str, chosen: str, div: str) -> str:
                 },
             )
         )
+    traces.append(  # what stands in the legend: points are coloured by the third objective
+        go.Scatter(
+            x=[None],
+            y=[None],
+            mode="markers",
+            name="validation" if accurate else "design",
+            hoverinfo="skip",
+            marker={"size": 11, "color": "#7d7f7c", "line": {"color": INK, "width": 0.8}},
+        )
+    )
     figure = go.Figure(traces)
     figure.update_layout(
         template="none",

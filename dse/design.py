@@ -236,7 +236,8 @@ def evaluate_design(path: str | Path, inputs: int = 1) -> dict[str, Any]:
     Returns:
         `costs` (the columns of front.csv), `slots` (one row for each layer, reduce and expand:
         core, start and duration [s], energy by part [pJ], whether its weights stay and its
-        activations spill), `links` (bytes on each link), `cores` (type of each core), `per_core`
+        activations spill), `links` (bytes on each link), `cores` (type of each core),
+        `channels` (of each boundary), `per_core`
         and `per_link` (rows of `costs.chip_report`; the DRAM is the last of the links), `inputs`
         (latency and energy of so many).
     """
@@ -281,6 +282,7 @@ def evaluate_design(path: str | Path, inputs: int = 1) -> dict[str, Any]:
         "slots": slots,
         "links": links,
         "cores": {n: problem.chip.types[t].name for n, t in problem.chip.cores},
+        "channels": {boundary.name: boundary.channels for boundary in problem.boundaries},
         "per_core": as_rows(load, problem.chip.core_names, 0),
         "per_link": as_rows(ways, (*links, "dram"), 0),
         "inputs": {"count": inputs} | {name: float(v[0]) for name, v in several.items()},

@@ -107,6 +107,17 @@ def number(row: Row, column: str) -> float:
     return math.nan if isinstance(value, str) else float(value)
 
 
+def knob_size(knob: str, value: float) -> str:
+    """A knob's size with its unit: PEs of an array or side, bytes of a buffer, bits per cycle."""
+    if math.isnan(value):
+        return "not known"
+    if knob.endswith("array"):
+        return f"{value:.0f} x {value:.0f}"
+    if knob.endswith("buffer"):
+        return f"{value / 1024:g} KiB" if value >= 1024 else f"{value:g} B"
+    return f"{value:g} bit" if knob.endswith("link_width") else f"{value:g}"
+
+
 def make_front(rows: Iterable[Row]) -> Front:
     """A front from rows in memory; the columns are those of the first row."""
     kept = tuple(rows)

@@ -108,6 +108,12 @@ def lead(config: Mapping[str, Any]) -> str:
         )
         if name(key) is not None
     ]
+    hardware = config.get("hardware")
+    if isinstance(hardware, dict) and config.get("chip") is not None:
+        mode = html.escape(str(hardware.get("mode")).replace("_", " "))
+        budget = hardware.get("area_budget_mm2")
+        limit = "" if budget is None else f", at most {html.escape(str(budget))} mm²"
+        facts.insert(3, f"hardware <b>{mode}</b>{limit}")
     question = config.get("question")
     asked = f"{html.escape(str(question))}<br>" if question else ""
     return asked + " · ".join(facts)

@@ -25,9 +25,10 @@ from dse.report_tables import (
     design_card,
     front_table,
     gap_table,
+    summary,
     tiles,
 )
-from dse.rundir import FRONT_FILE, REPORT_FILE, RunDir, write_atomically
+from dse.rundir import DESIGNS, FRONT_FILE, REPORT_FILE, RunDir, write_atomically
 
 Pictures = dict[str, str]  # name of a figure -> its caption
 
@@ -86,15 +87,20 @@ def _draw(
         name = f"front_{_stem(y)}_{_stem(x)}"
         wanted[name] = figures.draw_front(front, x, y, knee), "The front in two objectives."
     wanted["choices"] = (
-        figures.draw_choices(front, knee, cores),
-        "What changes along the front: bottleneck widths, the core of each layer, the hardware of "
-        "each core type. Designs stand in order of IO traffic; the chosen one is marked.",
+        figures.draw_choices(front, knee, cores, shown[knee].channels),
+        "Bottleneck widths (all channels: the tensor crosses uncompressed, without a pair), the "
+        "core of each layer and the hardware of each core type. Designs stand in order of IO "
+        "traffic; the chosen one is marked.",
     )
     if front.energy_parts:
         wanted["energy"] = (
             figures.draw_energy_along_front(front, knee),
-            "Energy per inference by part, absolute and as shares.",
+            "Energy per inference by part, absolute and as shares; the chosen design is marked.",
         )
+    wanted["accuracies"] = (
+        figures.draw_accuracies(front, knee),
+        "Wilson intervals; the chosen design is marked.",
+    )
     wanted["chip"] = (
         figures.draw_chip(shown[knee]),
         "The chosen design on its chip: bytes per inference on each link, and between each core "
@@ -102,8 +108,8 @@ def _draw(
     )
     wanted["schedule"] = (
         figures.draw_gantt(shown[knee]),
-        "One inference on the chosen design. Reduce and expand layers of active bottlenecks are "
-        "layers like any other.",
+        "Inputs that follow one another on the chosen design; a dashed line is the arrival of the "
+        "next. Reduce and expand layers of active bottlenecks are layers like any other.",
     )
     for number, (design, breakdown) in enumerate(shown.items()):
         caption = f"Energy and time of each layer of {design}; links and idle power stand apart."
@@ -111,9 +117,10 @@ def _draw(
     wanted["rounding"] = (
         figures.draw_rounding(front),
         "One point per design; the bar is the median. Costs: the discrete, polished design against "
-        "the extended value that steered the optimizer. Accuracy: same weights, same pictures. "
-        "Assignments are compared with the exact optimum over contiguous ones, which one that "
-        "returns to a core may beat; hardware with what the search on its grid ends at.",
+        "the extended value that steered the optimizer, far apart where the polish moved a layer. "
+        "Accuracy: same weights, same pictures. Assignments are compared with the exact optimum "
+        "over contiguous ones: one that returns to a core may beat it and is then below zero. "
+        "Hardware: the rounded one against what the search on its grid ends at.",
     )
     wanted["training"] = (
         figures.draw_training(metrics),
@@ -140,6 +147,7 @@ def _page(
     return template.substitute(
         title=html.escape(f"{config.get('name', 'A run')}: {len(front)} designs"),
         lead=lead(config),
+        summary=html.escape(summary(front, knee)),
         tiles=tiles(front, knee),
         body=_body(run, front, knee, shown, drawn, divs),
         library=charts.library(),
@@ -162,6 +170,11 @@ def _body(
     def picture(name: str) -> str:
         return embed(run.figures / f"{name}.png", drawn[name]) if name in drawn else ""
 
+    design = html.escape(knee)
+    take = (
+        f"<p>To take it: <code>dse export RUN --pick {design} --out DIR</code>; its file is "
+        f'<a href="{DESIGNS}/{design}.yaml">{DESIGNS}/{design}.yaml</a>.</p>'
+    )
     plots = [charts.chart(front, x, y, knee, div) for div, (x, y) in divs.items()]
     cards = "".join(design_card(front, row, knee) for row in front.rows)
     others = "".join(picture(f"layers_{number}") for number in range(1, len(shown)))
@@ -169,8 +182,8 @@ def _body(
         _section(
             "The surface",
             "Every point is a discrete design: integer widths, one core per layer, hardware sizes "
-            "on their grid. Hover for the design, click to select it. Bars are 95 % Wilson "
-            "intervals.",
+            "on their grid. Hover for the design, click to select it; the knee is selected at "
+            "first. Bars are 95 % Wilson intervals.",
             '<div class="grid">'
             + "".join(f"<div>{plot}</div>" for plot in plots)
             + f"<div>{cards}</div></div>",
@@ -186,12 +199,15 @@ def _body(
             f"The chosen design, {knee}",
             "The knee: nearest to the best accuracy, traffic and energy of the whole front at "
             "once, each scaled to its range over the front (costs as logarithms).",
-            picture("chip")
+            take
+            + picture("chip")
             + picture("schedule")
             + picture("layers_0")
             + folded("The ends of the front, layer by layer", others),
         ),
-        _section("How sure the accuracies are", "", accuracy_notes(front, knee)),
+        _section(
+            "How sure the accuracies are", "", picture("accuracies") + accuracy_notes(front, knee)
+        ),
         _section(
             "What rounding cost, and how near the optimum",
             "The optimizer is steered by extended costs and rounded widths at random; what is "
@@ -199,6 +215,11 @@ def _body(
             picture("rounding") + gap_table(front),
         ),
         _section("Training", "", picture("training") + timing(run)),
+        _section(
+            "Files of the run",
+            "Links work where the page stands in its run directory.",
+            _files(run),
+        ),
         _section("To do it again", "", provenance(run)),
     ]  # fmt: skip
     return "\n".join(sections)
@@ -209,6 +230,24 @@ def _section(title: str, text: str, content: str) -> str:
         return ""
     paragraph = f"<p>{html.escape(text)}</p>" if text else ""
     return f"<section><h2>{html.escape(title)}</h2>{paragraph}{content}</section>"
+
+
+def _files(run: RunDir) -> str:
+    """What else the run directory holds, as links relative to the page."""
+    said = {
+        FRONT_FILE: "every design with all its columns",
+        DESIGNS: "each design as YAML, and its weights",
+        run.figures.name: "the pictures of this page as PNG",
+        run.config_file.name: "the resolved configuration",
+        "metrics.jsonl": "what each phase logged",
+        "timing.jsonl": "all wall-clock figures",
+    }
+    rows = "".join(
+        f'<tr><td><a href="{name}">{name}</a></td><td class="text wrap">{text}</td></tr>'
+        for name, text in said.items()
+        if (run.path / name).exists()
+    )
+    return f'<div class="scroll"><table class="plain">{rows}</table></div>'
 
 
 def _script_json(value: object) -> str:

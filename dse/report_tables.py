@@ -8,7 +8,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 
 from dse.console import format_value
-from dse.front_table import Front, Row, number
+from dse.front_table import Front, Row, knob_size, number
 
 _COSTS = {
     "io_bytes": "IO traffic",
@@ -87,6 +87,43 @@ def tiles(front: Front, knee: str) -> str:
     )
 
 
+def summary(front: Front, knee: str) -> str:
+    """What the chosen design gives up and saves against the most accurate one, in one sentence."""
+    best = max(front.rows, key=lambda row: number(row, "validation_accuracy"))
+    row = front.row(knee)
+    accuracy = shown("accuracy", row["validation_accuracy"])
+    if best["id"] == row["id"]:
+        return (
+            f"The chosen design, {knee} (the knee), is the most accurate: {accuracy} on validation."
+        )
+    lost = 100 * (number(best, "validation_accuracy") - number(row, "validation_accuracy"))
+    apart = number(row, "validation_high") < number(best, "validation_low")
+    sure = (
+        ""
+        if math.isnan(number(row, "validation_high"))
+        else (", more than the 95 % intervals explain" if apart else ", within the 95 % intervals")
+    )
+    changes = [
+        f"{_less(number(row, column), number(best, column))} {name}"
+        for column, name in (("io_bytes", "IO traffic"), ("energy_pj", "energy"))
+    ]
+    return (
+        f"The chosen design, {knee} (the knee), takes {' and '.join(changes)} than the most "
+        f"accurate one, {best['id']}, and is {lost:.2f} points less accurate on validation "
+        f"pictures{sure}."
+    )
+
+
+def _less(value: float, base: float) -> str:
+    """How much less or more than a base, as a factor from two on."""
+    if value <= 0 or base <= 0:
+        return f"{value:g} instead of {base:g}"
+    ratio = base / value
+    if ratio >= 2 or ratio <= 0.5:
+        return f"{max(ratio, 1 / ratio):.1f} times {'less' if ratio > 1 else 'more'}"
+    return f"{abs(1 - value / base):.0%} {'less' if value <= base else 'more'}".replace("%", " %")
+
+
 def front_table(front: Front, knee: str) -> str:
     """Every design with its accuracies and costs; a row selects its design."""
     costs = [column for column in _COSTS if front.has(column) and column != "interval_s"]
@@ -119,10 +156,6 @@ def design_card(front: Front, row: Row, knee: str) -> str:
     facts = [
         (label, shown(column, row[column])) for column, label in _COSTS.items() if column in row
     ]
-    facts += [
-        (f"Energy: {part.replace('_', ' ')}", shown(column, row[column]))
-        for part, column in front.energy_parts.items()
-    ]
     layers = [
         (core, ", ".join(layer for layer in front.layers if row[f"core_{layer}"] == core))
         for core in front.cores
@@ -134,12 +167,20 @@ def design_card(front: Front, row: Row, knee: str) -> str:
         )
         for b in front.boundaries
     ]
-    knobs = [(knob.replace("_", " "), shown("", row[f"knob_{knob}"])) for knob in front.knobs]
+    knobs = [
+        (knob.replace("_", " "), knob_size(knob, number(row, f"knob_{knob}")))
+        for knob in front.knobs
+    ]
+    energy = [
+        (part.replace("_", " "), shown(column, row[column]))
+        for part, column in front.energy_parts.items()
+    ]
     parts = [
         _facts("", [*_accuracies(row), *facts]),
         _facts("Channels that cross", widths),
         _facts("Layers by core", [(core, names) for core, names in layers if names]),
-        _facts("Hardware", knobs),
+        _facts("Hardware of each core type", knobs),
+        _facts("Energy by part", energy),
     ]
     return (
         f'<div class="card" data-card="{_safe(row["id"])}"{hidden}>'

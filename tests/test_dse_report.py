@@ -47,8 +47,10 @@ def test_the_page_needs_nothing_from_outside(written):
     page.feed(written[1][0].read_text())
     for tag, attributes in page.tags:
         assert tag not in ("link", "iframe", "object", "embed")
-        for name in ("src", "href"):
-            assert (attributes.get(name) or "data:").startswith("data:")
+        assert (attributes.get("src") or "data:").startswith("data:")
+        if "href" in attributes:  # only to a file of the run
+            assert tag == "a"
+            assert not re.match(r"/|\.\.|\w+:", attributes["href"] or "/")
     assert "default-src 'none'" in written[1][0].read_text()
 
 
@@ -62,10 +64,34 @@ def test_figures_are_written_and_shown(written):
     assert {n for n in names if n.startswith("front_")} == {
         "front_accuracy_io", "front_accuracy_energy", "front_energy_io",
     }  # fmt: skip
-    assert {"choices", "energy", "chip", "schedule", "layers_0", "rounding", "training"} <= names
+    assert {
+        "choices",
+        "energy",
+        "accuracies",
+        "chip",
+        "schedule",
+        "layers_0",
+        "rounding",
+        "training",
+    } <= names
     assert len(images) == len(names) - 3
     assert all(image["alt"] for image in images)
     assert {path.name for path in (run / "figures").iterdir()} == {p.name for p in paths[1:]}
+
+
+def test_the_first_screen_says_what_the_chosen_design_saves(written):
+    run, paths = written
+    rows = {str(row["id"]): row for row in read_front(run / "front.csv").rows}
+    (text,) = re.findall(r'<p class="summary">(.*?)</p>', paths[0].read_text())
+    chosen, best = re.findall(r"d\d+-[0-9a-f]+", text)
+    assert best == max(rows, key=lambda i: float(rows[i]["validation_accuracy"]))
+    less = float(rows[best]["io_bytes"]) / float(rows[chosen]["io_bytes"])
+    (said,) = re.findall(r"takes (.*?) IO traffic", text)
+    assert said == (
+        f"{less:.1f} times less" if less >= 2 else f"{1 - 1 / less:.0%} less".replace("%", " %")
+    )
+    lost = float(rows[best]["validation_accuracy"]) - float(rows[chosen]["validation_accuracy"])
+    assert f"{100 * lost:.2f} points less accurate" in text
 
 
 def test_every_design_can_be_hovered_and_read(written):

@@ -5,6 +5,7 @@ the same data give the same bytes. Colours are those of Okabe and Ito, or cividi
 apart for readers who do not tell red from green.
 """
 
+from dse.figures.accuracy import draw_accuracies as draw_accuracies
 from dse.figures.design import draw_chip as draw_chip
 from dse.figures.design import draw_gantt as draw_gantt
 from dse.figures.design import draw_layers as draw_layers

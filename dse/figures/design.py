@@ -20,7 +20,6 @@ from dse.figures.style import (
     PALETTE,
     QUIET,
     core_colors,
-    core_legend,
     new_figure,
     part_colors,
     styled,
@@ -61,9 +60,16 @@ def draw_layers(design: Breakdown) -> Figure:
     right.xaxis.set_major_formatter(EngFormatter(unit="s"))
     for axes in (left, right):
         axes.grid(axis="y", visible=False)
-        axes.xaxis.set_major_locator(MaxNLocator(5))
-    left.legend(loc="best")
-    core_legend(right, by_core)
+        axes.xaxis.set_major_locator(MaxNLocator(5 if axes is left else 3))
+    right.legend(
+        handles=[
+            *(Patch(color=colors[part], label=words(part)) for part in parts),
+            Patch(color="none", label=" "),
+            *(Patch(color=color, label=core) for core, color in by_core.items()),
+        ],
+        loc="upper left",
+        bbox_to_anchor=(1.0, 1.0),
+    )
     return figure
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm, Normalize, to_rgb
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter
+from matplotlib.ticker import EngFormatter, FuncFormatter
 from matplotlib.transforms import ScaledTranslation
 
 from dse.figures.style import (
@@ -28,7 +28,9 @@ from dse.figures.style import (
     styled,
     words,
 )
-from dse.front_table import Front
+from dse.front_table import Front, knob_size
+
+LINEAR = 20.0  # an axis of changes is linear up to so many per cent where some are far larger
 
 
 @styled
@@ -114,13 +116,16 @@ def draw_energy_along_front(front: Front, chosen: str) -> Figure:
 
 
 @styled
-def draw_choices(front: Front, chosen: str, cores: Sequence[str]) -> Figure:
+def draw_choices(
+    front: Front, chosen: str, cores: Sequence[str], channels: Mapping[str, int] | None = None
+) -> Figure:
     """Widths, cores and hardware of every design along the front.
 
     Args:
         front: The designs.
         chosen: Id of the design to mark.
         cores: The chip's cores, in the order that gives them their colours.
+        channels: Of each boundary, where known.
     """
     counts = [len(front.boundaries), len(front.layers), len(front.knobs)]
     kept = [i for i, count in enumerate(counts) if count]
@@ -132,7 +137,11 @@ def draw_choices(front: Front, chosen: str, cores: Sequence[str]) -> Figure:
         sharex=True,
         height_ratios=[counts[i] for i in kept],
     )
-    draws = (_width_cells, partial(_core_cells, cores=cores), _knob_cells)
+    draws = (
+        partial(_width_cells, channels=channels or {}),
+        partial(_core_cells, cores=cores),
+        _knob_cells,
+    )
     for axes, i in zip(panels, kept, strict=True):
         draws[i](axes, front)
         axes.set_xticks(np.arange(-0.5, len(front)), minor=True)
@@ -146,7 +155,6 @@ def draw_choices(front: Front, chosen: str, cores: Sequence[str]) -> Figure:
     return figure
 
 
-@styled
 def _change(now: Sequence[float], before: Sequence[float]) -> np.ndarray:
     """Relative changes; 0 where nothing became nothing, NaN where nothing became something."""
     new, old = np.array(now), np.array(before)
@@ -154,6 +162,7 @@ def _change(now: Sequence[float], before: Sequence[float]) -> np.ndarray:
     return np.divide(new - old, old, out=without, where=old != 0)
 
 
+@styled
 def draw_rounding(front: Front) -> Figure | None:
     """What rounding and polishing changed, design by design; None where nothing was recorded."""
     costs = [c for c in front.relaxed if c in COSTS and c != "interval_s"]
@@ -187,6 +196,11 @@ def draw_rounding(front: Front) -> Figure | None:
                     [i - 0.26, i + 0.26], [np.nanmedian(values)] * 2, color=ACCENT, lw=2, zorder=4
                 )
         axes.axhline(0, color=QUIET, lw=0.9)
+        worst = max(np.nanmax(np.abs(v), initial=0.0) for v in columns.values())
+        if worst > 5 * LINEAR:
+            axes.set_yscale("symlog", linthresh=LINEAR)
+            axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
+            label += f", linear to ±{LINEAR:g}"
         axes.set_xticks(range(len(columns)), columns, rotation=90)
         axes.set_xlim(-0.6, len(columns) - 0.4)
         axes.grid(axis="x", visible=False)
@@ -240,7 +254,7 @@ def _short(column: str) -> str:
     ]
 
 
-def _width_cells(axes: Axes, front: Front) -> None:
+def _width_cells(axes: Axes, front: Front, channels: Mapping[str, int]) -> None:
     table = np.array([front.values(f"width_{b}") for b in front.boundaries])
     active = np.ones_like(table)
     for i, boundary in enumerate(front.boundaries):
@@ -255,8 +269,9 @@ def _width_cells(axes: Axes, front: Front) -> None:
         else:
             text, ink = f"{width:.0f}", INK if width**2 > widest else "white"
         axes.text(j, i, text, ha="center", va="center", fontsize=7.5, color=ink)
-    axes.set_yticks(range(len(front.boundaries)), front.boundaries)
-    axes.set_title("Channels that cross between cores (· stays on one core: no bottleneck)")
+    names = [f"{b}, of {channels[b]}" if b in channels else b for b in front.boundaries]
+    axes.set_yticks(range(len(names)), names)
+    axes.set_title("Channels that cross (· stays on one core)")
 
 
 def _core_cells(axes: Axes, front: Front, cores: Sequence[str]) -> None:
@@ -277,6 +292,9 @@ def _knob_cells(axes: Axes, front: Front) -> None:
         (table - low) / np.where(high > low, high - low, 1), aspect="auto", cmap="Blues", vmax=2.2
     )
     for (i, j), value in np.ndenumerate(table):
-        axes.text(j, i, f"{value:.6g}", ha="center", va="center", fontsize=6.5)
+        text = knob_size(front.knobs[i], value)
+        axes.text(j, i, text, ha="center", va="center", fontsize=6.5)
     axes.set_yticks(range(len(front.knobs)), [knob.replace("_", " ") for knob in front.knobs])
-    axes.set_title("Hardware of each core type (buffers in bytes; darker is larger)")
+    one = (table == table[:, :1]).all() and len(front) > 1
+    what = "the same for all designs" if one else "darker is larger in its row"
+    axes.set_title(f"Hardware of each core type ({what})")
