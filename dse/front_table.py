@@ -112,7 +112,7 @@ def knob_size(knob: str, value: float) -> str:
     if math.isnan(value):
         return "not known"
     if knob.endswith("array"):
-        return f"{value:.0f} x {value:.0f}"
+        return f"side {value:.0f}"  # of a square, or the first of one that is not
     if knob.endswith("buffer"):
         return f"{value / 1024:g} KiB" if value >= 1024 else f"{value:g} B"
     return f"{value:g} bit" if knob.endswith("link_width") else f"{value:g}"
