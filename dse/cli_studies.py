@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from dse.cli_options import JsonOption, RunArgument, SetOption
+from dse.cli_options import DataOption, JsonOption, RunArgument, SetOption
 
 PANEL = "Studies"
 
@@ -19,6 +19,7 @@ def add_studies(app: typer.Typer) -> None:
         ("break-even", break_even),
         ("optimality", optimality),
         ("rounding", rounding),
+        ("bottlenecks", bottlenecks),
         ("cores", cores),
         ("draw", draw),
     ):
@@ -54,14 +55,39 @@ def rounding(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="An experiment's YAML file.")],
     out: Annotated[Path, typer.Option(help="The directory for table, figure and record.")],
     set_: SetOption = [],  # noqa: B006 - typer copies defaults
+    relaxation: Annotated[
+        list[str],
+        typer.Option(help="Such as widths.stochastic; repeatable; default: all."),
+    ] = [],  # noqa: B006 - typer copies defaults
+    split: Annotated[
+        str, typer.Option(help="Pictures that accuracy is measured on: validation or test.")
+    ] = "validation",
     seeds: Annotated[int, typer.Option(min=1, help="Paired seeds.")] = 3,
     steps: Annotated[int, typer.Option(min=1, help="Training steps of each.")] = 300,
+    data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """What rounding costs under each relaxation of widths; goes on where it was stopped."""
+    """What rounding costs under each relaxation of widths and of assignment."""
     from dse.commands.rounding import rounding_command
 
-    rounding_command(config, out, set_, seeds, steps, as_json=as_json)
+    rounding_command(config, out, set_, relaxation, split, seeds, steps, as_json=as_json)
+
+
+def bottlenecks(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="An experiment's YAML file.")],
+    out: Annotated[Path, typer.Option(help="The directory for table, figure and record.")],
+    set_: SetOption = [],  # noqa: B006 - typer copies defaults
+    surface: Annotated[
+        list[Path],
+        typer.Option(metavar="RUN", help="A finished run, drawn over it; repeatable."),
+    ] = [],  # noqa: B006 - typer copies defaults
+    data: DataOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Accuracy and bytes moved by bottleneck ratio and depth; goes on where it was stopped."""
+    from dse.commands.bottlenecks import bottlenecks_command
+
+    bottlenecks_command(config, out, set_, surface, as_json=as_json)
 
 
 def compare(

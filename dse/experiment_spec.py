@@ -322,6 +322,22 @@ class Skipping(Section):
     time on at which the shares are held."""
 
 
+class Bottlenecks(Section):
+    """`dse bottlenecks`: one ratio at all cuts between stages, for `train.epochs` each."""
+
+    networks: Annotated[list[str], Field(min_length=1)] = ["cifar_resnet8"]
+    """Residual networks, shallow to deep, in place of `network.name`."""
+    ratios: Annotated[
+        list[Annotated[float, annotated_types.Interval(ge=1.0, le=1e6)]], Field(min_length=2)
+    ] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0]
+    """Bottleneck ratios; 1: no pair."""
+    seeds: Annotated[int, annotated_types.Interval(ge=1, le=1000)] = 3
+    """Paired seeds, from the experiment's own on."""
+    shared: Annotated[float, annotated_types.Interval(ge=0.0, lt=1.0)] = 0.0
+    """Share of the steps, the first ones, that all ratios of a network and seed have in common:
+    trained without bottlenecks."""
+
+
 class Checkpoint(Section):
     """When the state is saved."""
 
@@ -371,6 +387,8 @@ class Experiment(Section):
     """Options of `method: insitu`."""
     skipping: Skipping = Skipping()
     """Options of `method: skipping`."""
+    bottlenecks: Bottlenecks = Bottlenecks()
+    """Options of `dse bottlenecks`."""
     log_every: Count = 10
     """Steps between two lines of metrics.jsonl."""
     checkpoint: Checkpoint = Checkpoint()

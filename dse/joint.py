@@ -192,7 +192,7 @@ class JointPhase:
         relaxation, count = self.relaxation, len(shape.ordinal_high)
         start = jnp.zeros(count + relaxation.size)
         design_tree = jax.tree.structure(self.design_optimizer.init(start))
-        ends = _edge_ends(context)
+        ends = edge_ends(context)
         task_scale = context.config.objective.task_scale
         seed = context.config.seed
 
@@ -246,7 +246,7 @@ class JointPhase:
                 cost = extend_objective(value, shape, hard, draw, ordinals)[0]
                 relaxed = ordinals[: len(shape.max_widths), 0]
                 widths = shape.widths(hard)[:, 0] + relaxed - jax.lax.stop_gradient(relaxed)
-                crossing = _crossing(ends, draw)
+                crossing = crossing_flags(ends, draw)
                 logits_out, _ = net.apply(params, stats, pictures, widths, crossing, "batch")
                 task = cross_entropy(logits_out, labels, training.label_smoothing)
                 correct = jnp.mean(jnp.argmax(logits_out, -1) == labels)
@@ -274,7 +274,7 @@ class JointPhase:
         return jax.jit(step, donate_argnums=(0, 1, 2, 3))
 
 
-def _edge_ends(context: Context) -> np.ndarray:
+def edge_ends(context: Context) -> np.ndarray:
     """[network edges, 2] producing and consuming layer of each edge."""
     ends = []
     for edge in context.net.edges:
@@ -294,7 +294,7 @@ def _hold(draw: Draw, frozen: Array) -> Draw:
     )
 
 
-def _crossing(ends: np.ndarray, draw: Draw) -> Array:
+def crossing_flags(ends: np.ndarray, draw: Draw) -> Array:
     """[network edges] hard 0/1 gates with the gradient of the probability of crossing.
 
     Args:

@@ -26,7 +26,8 @@ DRAWERS = {
     "optimality": "dse.figures.optimality:draw_optimality",
     "compare": "dse.figures.compare:draw_compare",
     "break_even": "dse.figures.break_even:draw_break_even",
-    "width_relaxations": "dse.figures.width_relaxations:draw_width_relaxations",
+    "rounding": "dse.figures.rounding:draw_rounding",
+    "bottlenecks": "dse.figures.bottlenecks:draw_bottlenecks",
 }
 """Study -> what draws it from its rows; imported on use."""
 
@@ -59,6 +60,27 @@ def write_study(
     }
     write_atomically(folder / RECORD, (json.dumps(record, indent=2) + "\n").encode())
     return [table, folder / RECORD, *draw_study(folder)]
+
+
+def kept_cell(file: Path, fixed: Mapping[str, Any], make: Callable[[], Any]) -> Any:
+    """What `make` gives, or gave when the file was written: a study goes on where it was stopped.
+
+    Args:
+        file: where this part of the study is kept.
+        fixed: the configuration it belongs to, as plain data.
+        make: gives plain data.
+
+    Raises:
+        InputError: if the file was made with another configuration.
+    """
+    if file.exists():
+        cell = json.loads(file.read_text())
+        if cell["config"] != fixed:
+            raise InputError("made with another configuration", file=file)
+        return cell["row"]
+    row = make()
+    write_atomically(file, (json.dumps({"config": fixed, "row": row}) + "\n").encode())
+    return row
 
 
 def draw_study(folder: Path) -> list[Path]:

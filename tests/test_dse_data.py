@@ -16,11 +16,11 @@ import pytest
 
 from costs.errors import InputError
 from dse import cli
-from dse.data import catalogue, cifar, load_data, mnist, store
+from dse.data import catalogue, cifar, load_data, mnist, outline_data, store
 from dse.data.cifar import CIFAR10, CIFAR100
 from dse.data.cifar_binary import read_records
 from dse.data.cifar_python import read_pickle
-from dse.data.dataset import Scaling, make_dataset
+from dse.data.dataset import Scaling, halved, make_dataset
 from dse.data.idx import read_idx
 from dse.data.mnist import FASHION_MNIST, MNIST
 from dse.data.npz import load_npz_folder, read_npz
@@ -501,3 +501,15 @@ def test_bad_data_is_one_line_and_exit_code_2(tmp_path, small_cifar, damage, cap
     assert len(lines) == 1
     assert lines[0].startswith("error: ")
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_halved_pictures_are_means_of_two_by_two_pixels() -> None:
+    pictures = np.arange(4 * 4 * 4 * 3, dtype=np.uint8).reshape(4, 4, 4, 3)
+    labels = np.arange(4, dtype=np.int32)
+    whole = make_dataset("x", 4, (pictures, labels), (pictures, labels), (pictures, labels))
+    half = halved(whole, "x_half")
+    assert (half.name, half.input_shape, half.classes) == ("x_half", (2, 2, 3), 4)
+    block = pictures[1, 2:4, 0:2, 2].astype(float)
+    assert half.test.pictures[1, 1, 0, 2] == int(block.mean() + 0.5)
+    assert half.scaling == Scaling.of(half.train.pictures) == half.test.scaling
+    assert outline_data("cifar100_half").input_shape == (16, 16, 3)

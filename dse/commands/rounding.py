@@ -1,23 +1,40 @@
-"""`dse rounding`: every relaxation of widths, accuracy and costs before and after rounding."""
+"""`dse rounding`: every relaxation, accuracy and costs before and after rounding."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
+from costs.errors import InputError
 from dse.console import print_json, print_line, print_table
 
 
 def rounding_command(
-    config: Path, out: Path, overrides: Sequence[str], seeds: int, steps: int, *, as_json: bool
+    config: Path,
+    out: Path,
+    overrides: Sequence[str],
+    names: Sequence[str],
+    split: str,
+    seeds: int,
+    steps: int,
+    *,
+    as_json: bool,
 ) -> None:
     """Train, round and score each relaxation at each seed; goes on where it was stopped."""
     from dse.config import load_config, naming
-    from dse.rounding_gaps import summarise
+    from dse.rounding_setting import Part
+    from dse.rounding_study import RELAXATIONS, run_cells, summarise
     from dse.study import write_study
     from dse.width_parameters import TEMPERATURES
-    from dse.width_relaxations import run_cells
 
+    for key, values, allowed in (
+        ("--relaxation", names, RELAXATIONS),
+        ("--split", [split], get_args(Part)),
+    ):
+        for value in values:
+            if value not in allowed:
+                raise InputError(key=key, value=value, allowed=list(allowed))
     experiment = load_config(config, list(overrides))
 
     def progress(name: str, seed: int, number: int, of: int) -> None:
@@ -25,14 +42,17 @@ def rounding_command(
             print_line(f"{number} of {of}: {name}, seed {seed}")
 
     with naming(config):
-        rows = run_cells(experiment, seeds, steps, out / "cells", progress)
+        chosen = tuple(dict.fromkeys(names)) or RELAXATIONS
+        part: Part = "test" if split == "test" else "validation"
+        rows = run_cells(experiment, seeds, steps, out / "cells", progress, chosen, part)
     settings = {
         "experiment": experiment.model_dump(mode="json"),
         "seeds": sorted({row["seed"] for row in rows}),
         "steps": steps,
+        "split": split,
         "temperatures": TEMPERATURES,
     }
-    files = write_study(out, "width_relaxations", rows, settings)
+    files = write_study(out, "rounding", rows, settings)
     summary = summarise(rows)
     if as_json:
         print_json({"summary": summary, "files": [str(file) for file in files]})

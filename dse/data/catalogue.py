@@ -8,16 +8,18 @@ from pathlib import Path
 
 from costs.errors import InputError
 from dse.data.cifar import CIFAR10, CIFAR100
-from dse.data.dataset import DataSet
+from dse.data.dataset import DataSet, halved
 from dse.data.digits import load_digits
 from dse.data.mnist import FASHION_MNIST, MNIST
 from dse.data.npz import load_npz_folder
 from dse.data.store import data_dir
 
 PUBLISHED = (MNIST, FASHION_MNIST, CIFAR10, CIFAR100)
+HALF = "cifar100_half"
 LOADERS: dict[str, Callable[[], DataSet]] = {
     "digits": load_digits,
     **{known.name: known.load for known in PUBLISHED},
+    HALF: lambda: halved(CIFAR100.load(), HALF),
 }
 """Shipped or published data sets."""
 
@@ -40,6 +42,8 @@ def outline_data(name: str) -> DataSet:
         InputError: as `load_data`.
     """
     published = {known.name: known for known in PUBLISHED}
+    if name == HALF:
+        return halved(CIFAR100.outline(), HALF)
     return published[name].outline() if name in published else load_data(name)
 
 

@@ -7,12 +7,15 @@ import pytest
 
 from costs.chip_cost import calc_chip_cost
 from costs.errors import InputError
+from dse import rounding_study as study
 from dse import width_parameters
-from dse import width_relaxations as study
+from dse.assignment_relaxations import make_relaxation
 from dse.config import load_config
 from dse.csv_rows import read_rows
-from dse.joint import preference_vector
-from dse.rounding_gaps import summarise
+from dse.rounding_assignments import measure_assignment
+from dse.rounding_setting import COSTS, make_correct, make_row, make_setting, make_step
+from dse.rounding_study import summarise
+from dse.rounding_widths import draw_slopes, measure_widths
 from dse.study import draw_study, write_study
 from models.relax import RELAXATIONS, sample_masks
 
@@ -38,12 +41,12 @@ def config(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def setting(config):
-    return study.make_setting(config)
+    return make_setting(config)
 
 
 @pytest.fixture(scope="module")
-def accuracy(setting):
-    return study.make_accuracy(setting)
+def correct(setting):
+    return make_correct(setting)
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +70,7 @@ def test_costs_after_rounding_are_those_of_the_integer_design(setting) -> None:
     problem = setting.objective.problem
     knobs = setting.knobs.reshape(len(problem.chip.types), -1, 1).astype(int)
     alone = calc_chip_cost(problem, WIDTHS.astype(int)[:, None], setting.assignment[:, None], knobs)
-    for name in study.COSTS:
+    for name in COSTS:
         assert found[name] == float(alone[name][0])
 
 
@@ -75,15 +78,14 @@ def test_extended_costs_are_exact_at_integers_and_between_their_neighbours(setti
     assert setting.extended_costs(WIDTHS) == setting.exact_costs(WIDTHS.astype(int))
     low, high = (setting.exact_costs(np.array([w, 5])) for w in (2, 3))
     found = setting.extended_costs(np.array([2.25, 5.0]))
-    for name in study.COSTS:
+    for name in COSTS:
         assert found[name] == pytest.approx(0.75 * low[name] + 0.25 * high[name], rel=1e-12)
 
 
 def test_drawn_slopes_average_to_the_gradient_of_the_extension(setting) -> None:
     """On an extension of the log costs, whose derivative is a difference along each width."""
-    preference = preference_vector(setting.context)
     rng, widths = np.random.default_rng(0), np.array([2.3, 4.6])
-    drawn = np.mean([study.draw_slopes(setting, preference, widths, rng) for _ in range(400)], 0)
+    drawn = np.mean([draw_slopes(setting, widths, rng) for _ in range(400)], 0)
 
     def value(first: float, second: float) -> float:
         costs = setting.exact_costs(np.array([first, second], int))
@@ -94,17 +96,17 @@ def test_drawn_slopes_average_to_the_gradient_of_the_extension(setting) -> None:
     np.testing.assert_allclose(drawn, [first, second], rtol=0.02)
 
 
-def test_straight_through_rounding_loses_no_accuracy(setting, accuracy, fresh) -> None:
-    row = study.measure(setting, "round", accuracy, fresh, given(2.4, 4.6), 0)
+def test_straight_through_rounding_loses_no_accuracy(setting, correct, fresh) -> None:
+    row = measure_widths(setting, "round", correct, fresh, given(2.4, 4.6), 0)
     assert row["accuracy_before"] == row["accuracy_after"]
     assert (row["width_before"], row["width_after"]) == (pytest.approx(7.0), 7)
-    assert row["widths"] == "2 5"
+    assert row["rounded"] == "2 5"
 
 
-def test_stochastic_widths_that_are_integers_lose_nothing(setting, accuracy, fresh) -> None:
+def test_stochastic_widths_that_are_integers_lose_nothing(setting, correct, fresh) -> None:
     parameters = given(*WIDTHS)
-    row = study.measure(setting, "stochastic", accuracy, fresh, parameters, 0)
-    for column in ("accuracy", "width", *study.COSTS):
+    row = measure_widths(setting, "stochastic", correct, fresh, parameters, 0)
+    for column in ("accuracy", "width", *COSTS):
         assert row[f"{column}_before"] == row[f"{column}_after"]
 
 
@@ -136,27 +138,66 @@ def ran_again(*told: object) -> None:
 
 
 def test_a_cell_is_reproducible_kept_and_not_mixed_with_others(
-    config, setting, accuracy, monkeypatch, tmp_path
+    config, setting, correct, monkeypatch, tmp_path
 ) -> None:
-    step = study.make_step(setting)  # traced and compiled once for both runs
-    for name, made in (("setting", setting), ("accuracy", accuracy), ("step", step)):
+    step = make_step(setting)  # traced and compiled once for all runs
+    for name, made in (("setting", setting), ("correct", correct), ("step", step)):
         monkeypatch.setattr(study, f"make_{name}", lambda *_, made=made: made)
-    first = study.run_cells(config, 1, 3, tmp_path / "a", lambda *_: None, ["stochastic"])
-    again = study.run_cells(config, 1, 3, tmp_path / "b", lambda *_: None, ["stochastic"])
+    names = ["widths.stochastic", "assignment.softmax", "assignment.cuts"]
+    first = study.run_cells(config, 1, 3, tmp_path / "a", lambda *_: None, names)
+    again = study.run_cells(config, 1, 3, tmp_path / "b", lambda *_: None, names)
     assert first == again
-    kept = study.run_cells(config, 1, 3, tmp_path / "a", ran_again, ["stochastic"])
+    kept = study.run_cells(config, 1, 3, tmp_path / "a", ran_again, names)
     assert kept == first
     with pytest.raises(InputError, match="another configuration"):
-        study.run_cells(config, 1, 4, tmp_path / "a", ran_again, ["stochastic"])
+        study.run_cells(config, 1, 4, tmp_path / "a", ran_again, names)
+    with pytest.raises(InputError, match="another configuration"):
+        study.run_cells(config, 1, 3, tmp_path / "a", ran_again, names, "test")
     with pytest.raises(InputError, match="unknown relaxation"):
-        study.run_cells(config, 1, 3, tmp_path / "a", ran_again, ["best"])
+        study.run_cells(config, 1, 3, tmp_path / "a", ran_again, ["widths.best"])
+
+
+@pytest.mark.parametrize("name", ["softmax", "gumbel", "cuts", "perturbed"])
+def test_an_assignment_without_doubt_loses_nothing_by_rounding(setting, correct, fresh, name):
+    shape = setting.objective.shape
+    relaxation = make_relaxation(name, shape.layers, shape.cores)
+    decided = 100.0 * relaxation.start(np.arange(shape.layers) * shape.cores // shape.layers)
+    if name == "cuts":  # its first entries are logarithms of lengths
+        decided[: shape.cores] /= 100.0
+    row = measure_assignment(setting, name, correct, fresh, jax.numpy.asarray(decided), 0)
+    assert row["rounded"].split() == [str(core) for core in np.asarray(decided_cores(shape))]
+    if name != "cuts":  # cuts keep a noise of a fraction of a layer at any scores
+        assert row["accuracy_before"] == row["accuracy_after"]
+        for cost in COSTS:
+            assert row[f"{cost}_before"] == pytest.approx(row[f"{cost}_after"], rel=1e-12)
+
+
+def decided_cores(shape) -> np.ndarray:
+    return np.arange(shape.layers) * shape.cores // shape.layers
+
+
+def test_the_interval_over_pictures_is_that_of_paired_differences() -> None:
+    before = [np.array([True, True, False, False]), np.array([True, False, False, False])]
+    after = np.array([True, True, True, False])
+    row = make_row("widths", "x", 0, before, after, ({c: 2.0 for c in COSTS},) * 2)
+    gap = np.array([0.0, 0.5, 1.0, 0.0])
+    half = 1.959964 * gap.std(ddof=1) / 2
+    assert (row["accuracy_before"], row["accuracy_after"]) == (0.375, 0.75)
+    assert row["pictures_low"] == pytest.approx(gap.mean() - half)
+    assert row["pictures_high"] == pytest.approx(gap.mean() + half)
 
 
 def example_row(name: str, seed: int, gap: float) -> dict:
-    row = {"relaxation": name, "seed": seed, "accuracy_before": 0.9, "accuracy_after": 0.9 + gap}
-    for cost in study.COSTS:
+    row = {
+        "kind": "widths",
+        "relaxation": name,
+        "seed": seed,
+        "accuracy_before": 0.9,
+        "accuracy_after": 0.9 + gap,
+    }
+    for cost in COSTS:
         row |= {f"{cost}_before": 100.0, f"{cost}_after": 100.0 * (1 + gap)}
-    return row | {"width_before": 30.5, "width_after": 30, "widths": "10 20"}
+    return row | {"width_before": 30.5, "width_after": 30, "rounded": "10 20"}
 
 
 ROWS = [
@@ -176,7 +217,7 @@ def test_summary_pairs_seeds() -> None:
 
 
 def test_the_study_is_drawn_again_from_its_table(tmp_path) -> None:
-    files = write_study(tmp_path, "width_relaxations", ROWS, {"seeds": [0, 1, 2]})
+    files = write_study(tmp_path, "rounding", ROWS, {"seeds": [0, 1, 2]})
     assert read_rows(files[0]) == ROWS
     first = files[2].read_bytes()
     files[2].unlink()
