@@ -118,7 +118,9 @@ def evaluate(
         Path | None, typer.Option(help="JSON lines of (layer, core, mapping); see schema case.")
     ] = None,
     objective: Annotated[str, typer.Option(help="energy, latency or edp.")] = "energy",
-    batch: Annotated[int, typer.Option(min=1, help="Inputs per execution.")] = 1,
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="Inputs per execution; 1, or what an ONNX file fixes.")
+    ] = None,
     inputs: Annotated[int, typer.Option(min=1, help="Inputs of a design in a row.")] = 1,
     bounds: Annotated[
         bool, typer.Option("--bounds", help="Bounds of the traffic instead.")

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
+from onnx.reference import ReferenceEvaluator
 
 from costs.errors import InputError
 
+SHAPE_ARITHMETIC = frozenset(
+    (
+        *("Add", "Cast", "Concat", "Div", "Floor", "Gather", "Identity", "Mul", "ReduceProd"),
+        *("Slice", "Squeeze", "Sub", "Unsqueeze"),
+    )
+)
+"""What exporters compute shapes with."""
+MAX_SHAPE_WORDS = 64
+"""Larger arrays are no shapes."""
 MAX_FILE_BYTES = 2**31 - 1
 """Larger files are refused: a protocol buffer cannot be larger [byte]."""
 
@@ -31,12 +44,76 @@ def load_model(path: Path, max_bytes: int) -> onnx.ModelProto:
 
 
 def infer_shapes(model: onnx.ModelProto, file: str) -> onnx.ModelProto:
-    """The model with the shapes that follow from those of its inputs."""
+    """The model with the shapes that follow from those of its inputs.
+
+    Inference by itself does not follow arithmetic on shapes in every version of the operators, such
+    as `x.view(x.size(0), -1)` leaves; what of it is known is put in its place, until nothing is.
+    """
+    while True:
+        try:
+            model = onnx.shape_inference.infer_shapes(model, data_prop=True)
+        except (onnx.shape_inference.InferenceError, RuntimeError, ValueError) as error:
+            first = str(error).splitlines()[0]
+            raise InputError(f"its shapes cannot be inferred: {first}", file=file) from error
+        if not _evaluate_shapes(model):
+            return model
+
+
+def _evaluate_shapes(model: onnx.ModelProto) -> bool:
+    """Puts known arrays in the place of nodes that compute them; whether there were any."""
+    graph, shapes = model.graph, array_shapes(model.graph)
+    known = {tensor.name: tensor for tensor in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "Constant" and node.attribute and node.attribute[0].name == "value":
+            known[node.output[0]] = node.attribute[0].t
+    found: dict[str, onnx.TensorProto] = {}
+    for node in graph.node:
+        if node.domain not in ("", "ai.onnx") or len(node.output) != 1 or not node.input:
+            continue
+        inputs = [known.get(name) for name in node.input if name]
+        shape = shapes.get(node.input[0])
+        if node.op_type == "Shape" and not node.attribute and shape:
+            value = np.array(shape, np.int64)
+        elif node.op_type in SHAPE_ARITHMETIC and all(map(_is_small, inputs)):
+            value = _evaluate(node, model.opset_import, [t for t in inputs if t is not None])
+        else:
+            continue
+        if value is not None:
+            name = node.output[0]
+            found[name] = known[name] = onnx.numpy_helper.from_array(value, name)
+    kept = [node for node in graph.node if not (node.output and node.output[0] in found)]
+    del graph.node[:]
+    graph.node.extend(kept)
+    graph.initializer.extend(found.values())
+    return bool(found)
+
+
+def _is_small(tensor: onnx.TensorProto | None) -> bool:
+    return (
+        tensor is not None
+        and math.prod(tensor.dims) <= MAX_SHAPE_WORDS
+        and tensor.data_location != onnx.TensorProto.EXTERNAL
+    )
+
+
+def _evaluate(
+    node: onnx.NodeProto, opsets: Sequence[onnx.OperatorSetIdProto], inputs: Sequence[Any]
+) -> np.ndarray | None:
+    """What a node computes from known arrays; None where that fails."""
+    names = [name for name in node.input if name]
+    entries = [
+        onnx.helper.make_tensor_value_info(name, tensor.data_type, tensor.dims)
+        for name, tensor in dict(zip(names, inputs, strict=True)).items()
+    ]
+    result = onnx.helper.make_empty_tensor_value_info(node.output[0])
+    graph = onnx.helper.make_graph([node], "shape", entries, [result])
+    single = onnx.helper.make_model(graph, opset_imports=opsets)
+    arrays = {n: onnx.numpy_helper.to_array(t) for n, t in zip(names, inputs, strict=True)}
+    evaluator = ReferenceEvaluator(single)
     try:
-        return onnx.shape_inference.infer_shapes(model, data_prop=True)
-    except (onnx.shape_inference.InferenceError, RuntimeError, ValueError) as error:
-        first = str(error).splitlines()[0]
-        raise InputError(f"its shapes cannot be inferred: {first}", file=file) from error
+        return np.asarray(next(iter(evaluator.run(None, arrays))))
+    except Exception:  # a malformed node may raise anything; whoever needs its shape says so
+        return None
 
 
 def graph_inputs(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
@@ -68,7 +145,7 @@ def fix_batch(graph: onnx.GraphProto, file: str, batch: int | None) -> int:
                     file=file,
                     key="batch",
                     value=f"{open_name} in input {entry.name}",
-                    allowed="a number, such as batch=1",
+                    allowed="a number: --batch 1, or batch=1 in Python",
                 )
             _fix(graph, dim.dim_param, batch)
             dim.dim_value = batch

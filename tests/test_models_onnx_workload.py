@@ -3,61 +3,12 @@
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx_graph import Graph
 
 from costs.errors import InputError
 from models.onnx_workload import workload_of_onnx
 from models.registry import abstract_network
 from models.trace import workload_of
-
-
-class Graph:
-    """Collects nodes; each call appends one and returns the name of its output."""
-
-    def __init__(self, shape=(1, 3, 32, 32)):
-        self.nodes, self.weights = [], []
-        self.input = helper.make_tensor_value_info("data", TensorProto.FLOAT, shape)
-
-    def weight(self, *shape, kind: type[np.generic] = np.float32):
-        name = f"w{len(self.weights)}"
-        self.weights.append(numpy_helper.from_array(np.zeros(shape, kind), name))
-        return name
-
-    def const(self, values):
-        name = f"w{len(self.weights)}"
-        self.weights.append(numpy_helper.from_array(np.array(values, np.int64), name))
-        return name
-
-    def __call__(self, op, *inputs, outputs=None, name=None, **attributes):
-        outputs = outputs or [f"t{len(self.nodes)}"]
-        name = f"{op}{len(self.nodes)}" if name is None else name
-        self.nodes.append(helper.make_node(op, list(inputs), outputs, name, **attributes))
-        return outputs[0] if len(outputs) == 1 else outputs
-
-    def conv(self, x, cin, cout, kernel=3, stride=1, group=1, **attributes):
-        pad = (kernel - 1) // 2
-        weight = self.weight(cout, cin // group, kernel, kernel)
-        options = {"pads": [pad] * 4} if "auto_pad" not in attributes else {}
-        return self(
-            *("Conv", x, weight, self.weight(cout)),
-            kernel_shape=[kernel] * 2,
-            strides=[stride] * 2,
-            group=group,
-            **options | attributes,
-        )
-
-    def norm(self, x, channels):
-        return self("BatchNormalization", x, *(self.weight(channels) for _ in range(4)))
-
-    def model(self, *outputs):
-        result = [helper.make_tensor_value_info(n, TensorProto.FLOAT, None) for n in outputs]
-        graph = helper.make_graph(self.nodes, "g", [self.input], result, self.weights)
-        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
-
-    def save(self, tmp_path, *outputs):
-        path = tmp_path / "net.onnx"
-        onnx.save(self.model(*outputs), path)
-        return path
 
 
 def _resnet18(shape=(1, 3, 224, 224)):
@@ -184,7 +135,7 @@ def test_quantised_graphs_are_read_through(tmp_path):
 def test_an_open_batch_is_refused_with_the_key_to_set(tmp_path):
     g, output = _resnet18(("N", 3, 64, 64))
     path = g.save(tmp_path, output)
-    with pytest.raises(InputError, match=r"batch: the batch is left open .*batch=1"):
+    with pytest.raises(InputError, match=r"batch: the batch is left open .*--batch 1"):
         workload_of_onnx(path)
     assert workload_of_onnx(path, batch=2).batch == 2
     assert workload_of_onnx(path, batch=2).macs == 2 * workload_of_onnx(path, batch=1).macs

@@ -13,7 +13,6 @@ import pytest
 from flax import nnx
 
 from costs.errors import InputError
-from models.load_workload import load_workload
 from models.mobilenet_v2 import calc_channels
 from models.registry import (
     NETWORKS,
@@ -364,19 +363,3 @@ def test_examples_of_the_guide_print_what_it_says(tmp_path, monkeypatch, capsys)
             assert capsys.readouterr().out == printed
             checked += 1
     assert checked == 2
-
-
-def test_workloads_are_loaded_by_name(tmp_path):
-    loaded = load_workload("mlp", batch=2, weight_bits=4, hidden=(5,))
-    assert [layer.K for layer in loaded.layers] == [5, 10]
-    assert (loaded.name, loaded.batch, loaded.weight_bytes) == ("mlp", 2, (1960.0, 25.0))
-    file = tmp_path / "my_file.py"
-    file.write_text(OWN)
-    own = load_workload(f"{file}:MyNet", input_shape=(8, 8, 3), classes=4, pooling="fused")
-    assert [layer.name for layer in own.layers] == ["conv", "head"]
-    with pytest.raises(InputError, match="input_shape: is not known"):
-        load_workload(f"{file}:MyNet", classes=4)
-    with pytest.raises(InputError, match="no such file"):
-        load_workload(f"{tmp_path}/net.onnx")
-    with pytest.raises(InputError, match="classes: an ONNX file has no options"):
-        load_workload("net.onnx", classes=4)

@@ -97,7 +97,7 @@ def evaluate_network_command(
     hardware: str,
     *,
     objective: str,
-    batch: int,
+    batch: int | None,
     figure: Path | None,
     as_json: bool,
     input_size: str | None = None,
@@ -145,12 +145,13 @@ def evaluate_network_command(
 
 
 def evaluate_gpu_command(
-    network: str, gpu: Gpu, *, batch: int, as_json: bool, input_size: str | None = None
+    network: str, gpu: Gpu, *, batch: int | None, as_json: bool, input_size: str | None = None
 ) -> None:
     """Every layer's waves of thread blocks; latency alone, since energy has no source."""
     from costs.gpu_waves import ENERGY_NOTE, evaluate_waves
 
-    rows = evaluate_waves(read_workload(network, batch, input_size).layers, gpu)
+    workload = read_workload(network, batch, input_size)
+    rows = evaluate_waves(workload.layers, gpu)
     latency_s = math.fsum(row.latency_s for row in rows)
     names = ("macs", "blocks", "waves", "tail_utilization", "latency_s")
     layers = [
@@ -170,7 +171,7 @@ def evaluate_gpu_command(
         return
     header = ("layer", *names)
     cells = [[row[name] for name in header] for row in (*layers, total)]
-    print_table(header, cells, title=f"{network} on {gpu.name}, batch {batch}")
+    print_table(header, cells, title=f"{network} on {gpu.name}, batch {workload.batch}")
     print_line(ENERGY_NOTE)
 
 
@@ -178,7 +179,7 @@ def evaluate_bounds_command(
     network: str,
     hardware: str,
     *,
-    batch: int,
+    batch: int | None,
     onchip_kib: Sequence[float],
     word_bits: int,
     as_json: bool,
@@ -196,9 +197,10 @@ def evaluate_bounds_command(
         if not 0 < kib < math.inf:
             raise InputError(key="--onchip-kib", value=kib, allowed="a finite number above 0")
     capacities = [1024.0 * kib for kib in onchip_kib] or [own_bytes]
+    workload = read_workload(network, batch, input_size)
     layers = [
         layer
-        for layer in read_workload(network, batch, input_size).layers
+        for layer in workload.layers
         if layer.P * layer.Q * layer.R * layer.S > 1  # fully connected layers are another question
     ]
     rows = calc_bounds_table(layers, capacities, word_bits=word_bits)
@@ -226,20 +228,25 @@ def evaluate_bounds_command(
         + [f"{row.compulsory_bytes / _MEGABYTE:.2f}"]
         for row in rows
     ]
-    title = f"convolutions of {network}, batch {batch}, {word_bits}-bit words: traffic [MB]"
+    title = (
+        f"convolutions of {network}, batch {workload.batch}, {word_bits}-bit words: traffic [MB]"
+    )
     print_table(("layer", *pairs, "compulsory"), cells, title=title)
 
 
-def read_workload(network: str, batch: int, input_size: str | None = None) -> Workload:
+def read_workload(
+    network: str, batch: int | None = None, input_size: str | None = None
+) -> Workload:
     """The layers of a shipped network, of a user's own (`file.py:Net`), or of an ONNX file.
 
     Args:
         network: its name or file.
-        batch: inputs per execution.
+        batch: inputs per execution; None for 1, or for what an ONNX file fixes.
         input_size: height, width and channels as `HxWxC`; what an ONNX file has of its own.
 
     Raises:
-        InputError: there is no such network, or its input size is missing or not one.
+        InputError: there is no such network, its input size is missing or not one, or an ONNX
+            file leaves the batch open.
     """
     if network.endswith(".onnx"):
         from models.onnx_workload import workload_of_onnx
@@ -258,7 +265,8 @@ def read_workload(network: str, batch: int, input_size: str | None = None) -> Wo
         raise InputError(
             "the size of its input is not known", key="--input", value=None, allowed="HxWxC"
         )
-    return workload_of(abstract_network(network, **options), shape, batch=batch, name=network)
+    net = abstract_network(network, **options)
+    return workload_of(net, shape, batch=batch or 1, name=network)
 
 
 def _parse_size(text: str) -> tuple[int, int, int]:

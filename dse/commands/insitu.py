@@ -34,7 +34,7 @@ _TOTAL = (
 
 
 def evaluate_insitu_command(
-    network: str, hardware: str, text: str, *, objective: str, batch: int, as_json: bool
+    network: str, hardware: str, text: str, *, objective: str, batch: int | None, as_json: bool
 ) -> None:
     """Every layer of a network on one core, its weights dense and generated."""
     from costs.insitu import Bases
