@@ -119,7 +119,10 @@ def evaluate(
     ] = None,
     objective: Annotated[str, typer.Option(help="energy, latency or edp.")] = "energy",
     batch: Annotated[
-        int | None, typer.Option(min=1, help="Inputs per execution; 1, or what an ONNX file fixes.")
+        int | None,
+        typer.Option(
+            min=1, help="Inputs per execution; 1, or what an ONNX file fixes; 3 for --bounds."
+        ),
     ] = None,
     inputs: Annotated[int, typer.Option(min=1, help="Inputs of a design in a row.")] = 1,
     bounds: Annotated[

@@ -1,5 +1,6 @@
 """`dse evaluate`: the input size of a network of one's own, and options that do not apply."""
 
+import json
 import sys
 
 import pytest
@@ -78,3 +79,17 @@ def test_bad_arguments_are_one_line(arguments, monkeypatch, capsys):
     assert printed.out == ""
     assert printed.err.startswith("error: ")
     assert printed.err.count("\n") == 1
+
+
+def test_bounds_print_the_published_table():
+    sizes = [word for kib in ("66.5", "131.625", "173.5") for word in ("--onchip-kib", kib)]
+    result = CliRunner().invoke(
+        app, ["evaluate", "vgg16", "communication_optimal", "--bounds", "--json", *sizes]
+    )
+    found = json.loads(result.stdout)
+    row = next(row for row in found["layers"] if row["layer"] == "conv1_2")
+    # shared/reference/papers.md, E: batch 3, 16-bit words, MB of 10^6 bytes
+    printed = [f"{traffic / 1e6:.2f}" for traffic in row["formula_bytes"]]
+    assert printed == ["59.36", "47.77", "44.09"]
+    assert [f"{traffic / 1e6:.2f}" for traffic in row["tiled_bytes"]] == ["63.60", "51.49", "49.32"]
+    assert f"{row['compulsory_bytes'] / 1e6:.2f}" == "38.61"

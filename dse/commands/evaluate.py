@@ -28,6 +28,7 @@ _ROW = (
 )
 _SLOT = ("layer", "kind", "core", "time_s", "energy_pj", "dram_bytes", "weights_resident")
 _LARGEST = 65536  # pixels or channels of an input
+_PUBLISHED_BATCH = 3  # of the table of Chen et al. (HPCA 2020)
 _MEGABYTE = 1e6  # as the table of Chen et al. (HPCA 2020) counts
 
 
@@ -126,7 +127,7 @@ def evaluate_network_command(
     )
     total = sum_rows(rows)
     if figure is not None:
-        _draw(_as_breakdown(network, core.name, rows), figure)
+        _draw(_as_breakdown(network, core.name, rows), figure, f"{network} on {core.name}")
     if as_json:
         layers = [row.to_dict() for row in rows]
         print_json({"network": network, "core": core.name, "layers": layers, "total": total})
@@ -197,6 +198,8 @@ def evaluate_bounds_command(
         if not 0 < kib < math.inf:
             raise InputError(key="--onchip-kib", value=kib, allowed="a finite number above 0")
     capacities = [1024.0 * kib for kib in onchip_kib] or [own_bytes]
+    if batch is None and not network.endswith(".onnx"):
+        batch = _PUBLISHED_BATCH
     workload = read_workload(network, batch, input_size)
     layers = [
         layer
@@ -301,11 +304,11 @@ def _as_breakdown(network: str, core: str, rows: Sequence[LayerRow]) -> Breakdow
     return Breakdown(network, (core,), tuple(layers), (), {})
 
 
-def _draw(breakdown: Breakdown, file: Path) -> None:
+def _draw(breakdown: Breakdown, file: Path, name: str | None = None) -> None:
     from dse.figures.design import draw_layers
     from dse.figures.style import save
 
-    save(draw_layers(breakdown), file)
+    save(draw_layers(breakdown, name), file)
 
 
 def _mapping_text(row: LayerRow) -> str:

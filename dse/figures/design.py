@@ -36,8 +36,13 @@ _INPUTS = 4  # shown one after another in the pipeline
 
 
 @styled
-def draw_layers(design: Breakdown) -> Figure:
-    """Energy of each layer by part, and how long it keeps its core, for one design."""
+def draw_layers(design: Breakdown, name: str | None = None) -> Figure:
+    """Energy of each layer by part, and how long it keeps its core, for one design.
+
+    Args:
+        design: the design.
+        name: what the title calls it; by default the design and its id.
+    """
     rows = design.layers
     figure, (left, right) = new_figure(
         8.6, 0.27 * len(rows) + 1.5, 1, 2, sharey=True, width_ratios=(2.2, 1)
@@ -52,7 +57,7 @@ def draw_layers(design: Breakdown) -> Figure:
     right.barh(y, [row.time_s for row in rows], color=[by_core[r.core] for r in rows], height=0.74)
     left.set_yticks(y, [row.name for row in rows])
     left.invert_yaxis()
-    left.set_title(f"Design {design.id}: energy by layer")
+    left.set_title(f"{name or f'Design {design.id}'}: energy by layer")
     left.set_xlabel("Energy per inference")
     left.xaxis.set_major_formatter(EngFormatter(unit="J"))
     right.set_title("Time on its core")
@@ -60,7 +65,7 @@ def draw_layers(design: Breakdown) -> Figure:
     right.xaxis.set_major_formatter(EngFormatter(unit="s"))
     for axes in (left, right):
         axes.grid(axis="y", visible=False)
-        axes.xaxis.set_major_locator(MaxNLocator(5 if axes is left else 3))
+        axes.xaxis.set_major_locator(MaxNLocator(5 if axes is left else 2))
     right.legend(
         handles=[
             *(Patch(color=colors[part], label=words(part)) for part in parts),
