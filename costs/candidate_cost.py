@@ -6,7 +6,8 @@ below (docs/theory/mapping_space.md, lemma 5); for complete rows it is their cos
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from typing import Protocol
 
 import numpy as np
 
@@ -16,6 +17,18 @@ from costs.hardware_points import Same, hardware_of
 from costs.layer import Layer
 from costs.orders import Structure
 from costs.parts import Part
+
+
+class Columns(Protocol):
+    """Rows of multipliers of which columns are asked for: a table, or products not yet made."""
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        ...
+
+    def __getitem__(self, at: tuple[slice, int], /) -> np.ndarray:
+        """One column of all rows."""
+        ...
 
 
 class CandidateCost:
@@ -32,7 +45,9 @@ class CandidateCost:
             tuple(map(Same, cores)), self.structure, conventions, max(layer.bits_w, layer.bits_i)
         )
 
-    def _word_bits(self, low: np.ndarray, high: np.ndarray) -> dict[tuple[str, str], np.ndarray]:
+    def _word_bits(
+        self, low: Columns, high: Columns, edges: Collection[int] | None = None
+    ) -> dict[tuple[str, str], np.ndarray]:
         """Bits of a word of outputs on each edge: of a partial sum where one crosses."""
         structure, layer = self.structure, self.layer
         whole, psum = layer.bits_o, max(layer.bits_o, layer.bits_psum)
@@ -40,7 +55,7 @@ class CandidateCost:
         words = float(layer.words("O"))
         bits = {}
         for number, (operand, parent, child) in enumerate(structure.edges):
-            if operand == "O":
+            if operand == "O" and (edges is None or number in edges):
                 seen = words * (
                     high[:, structure.first_held + held[parent]] if parent in held else 1.0
                 )
@@ -48,20 +63,25 @@ class CandidateCost:
                 bits[parent, child] = np.where(crossing, float(psum), float(whole))
         return bits
 
-    def traffic(self, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def traffic(
+        self, low: Columns, high: Columns, edges: Collection[int] | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Bits read and written at every level, `(rows, levels)`, at least.
 
         Args:
             low: `(rows, columns)` smallest values the columns can end with.
             high: the largest.
+            edges: numbers of the edges to count; all by default.
         """
         structure, layer = self.structure, self.layer
         read, written = np.zeros((2, len(low), len(self.levels)))
         held = {structure.anchors[a][1]: n for n, a in enumerate(structure.holders)}
         words = float(layer.words("O"))
-        bits = self._word_bits(low, high)
+        bits = self._word_bits(low, high, edges)
         rule = self.conventions.first_read
         for number, (operand, parent, child) in enumerate(structure.edges):
+            if edges is not None and number not in edges:
+                continue
             above, below = low[:, 1 + 2 * number], low[:, 2 + 2 * number]
             at = self.levels.index(parent)
             inner = self.levels.index(child) if child else -1
@@ -86,6 +106,21 @@ class CandidateCost:
                     read[:, inner] += below * width
         return read, written
 
+    def energy(self, low: Columns, high: Columns, edges: Collection[int]) -> np.ndarray:
+        """Energy of the traffic on some edges on the first core, at least, `(rows,)` [pJ]."""
+        read, written = self.traffic(low, high, edges)
+        return read @ self.hardware.read_price[0] + written @ self.hardware.write_price[0]
+
+    def least_widths(self, low: np.ndarray, high: np.ndarray) -> list[float]:
+        """Bits of a word of every anchor that a row in this range has at least."""
+        served = {
+            parent: float(bits[0]) for (parent, _), bits in self._word_bits(low, high).items()
+        }
+        return [
+            served[level] if operand == "O" else float(self.layer.bits(operand))
+            for operand, level in self.structure.anchors
+        ]
+
     def objective_bound(self, low: np.ndarray, high: np.ndarray) -> np.ndarray:
         """Objective of every row under every set of prices, at least, `(rows, prices)`."""
         read, written = self.traffic(low, high)
@@ -98,20 +133,34 @@ class CandidateCost:
                 + self.layer.macs * hw.mac_energy
             )
         if self.objective != "energy":
-            cycles = np.repeat(low[:, :1], hw.points, axis=1)
-            throttled = self.structure.throttled
-            for level, name in enumerate(self.levels):
-                used = np.ones(len(low))
-                if name in throttled:
-                    used = high[:, self.structure.first_used + throttled.index(name)]
-                for bits, rate in (
-                    (read, hw.read_rate), (written, hw.write_rate), (read + written, hw.rate)
-                ):  # fmt: skip
-                    if np.isfinite(rate[:, level]).any():
-                        busy = (bits[:, level] / used)[:, None] / rate[:, level]
-                        cycles = np.maximum(cycles, busy)
-            cost = cost * cycles
+            cost = cost * self._cycles(low, high, read, written)
         return cost
+
+    def factor(self, low: np.ndarray, high: np.ndarray) -> float:
+        """What the energy of any row of a range `(columns,)` is multiplied with, at least."""
+        if self.objective == "energy":
+            return 1.0
+        read, written = self.traffic(low[None], high[None])
+        return float(self._cycles(low[None], high[None], read, written)[0, 0])
+
+    def _cycles(
+        self, low: np.ndarray, high: np.ndarray, read: np.ndarray, written: np.ndarray
+    ) -> np.ndarray:
+        """Cycles of every row under every set of prices, at least, `(rows, prices)`."""
+        hw = self.hardware.distinct
+        cycles = np.repeat(low[:, :1], hw.points, axis=1)
+        throttled = self.structure.throttled
+        for level, name in enumerate(self.levels):
+            used = np.ones(len(low))
+            if name in throttled:
+                used = high[:, self.structure.first_used + throttled.index(name)]
+            for bits, rate in (
+                (read, hw.read_rate), (written, hw.write_rate), (read + written, hw.rate)
+            ):  # fmt: skip
+                if np.isfinite(rate[:, level]).any():
+                    busy = (bits[:, level] / used)[:, None] / rate[:, level]
+                    cycles = np.maximum(cycles, busy)
+        return cycles
 
     def fits(self, low: np.ndarray, high: np.ndarray) -> np.ndarray:
         """Whether a row can still fit each point, `(rows, points)`."""

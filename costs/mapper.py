@@ -175,7 +175,7 @@ def solve(
     for row in range(len(rows)):
         order = orders[rows.order[row]]
         mappings.append(
-            write_mapping(layer, structure, order, rows, row, sizes, coarse=not candidates.proved)
+            write_mapping(layer, structure, order, rows, row, sizes, coarse=candidates.coarse)
         )
         extents.append(rows.values[row, structure.first_axis :])
     levels = len(cores[0].levels)
@@ -325,8 +325,7 @@ def best_mapping(
         core: the core; `Core.with_homes` says where operands live.
         objective: "energy", "latency" or "edp".
         conventions: how accesses are counted.
-        limit_s: how long to look for the proof [s]; by default until it is found, which on cores
-            with two levels of inputs above the array can take hours.
+        limit_s: how long to look for the proof [s]; by default until it is found.
 
     Raises:
         InputError: nothing fits; the message says which operand at which level is too large and

@@ -20,8 +20,10 @@ import numpy as np
 from costs.candidate_cost import CandidateCost
 from costs.conventions import Conventions
 from costs.core import Core
+from costs.descent import descend
 from costs.layer import Layer
-from costs.orders import list_claims, list_orders
+from costs.listing import list_parts
+from costs.orders import list_claims
 from costs.pareto import find_nondominated
 from costs.parts import (
     DIM_NUMBER,
@@ -30,29 +32,12 @@ from costs.parts import (
     WINDOWS,
     Part,
     join_parts,
-    no_rows,
     pair_rows,
     stack_parts,
-    window_line_part,
 )
-from costs.ranges import (
-    Range,
-    calc_extremes,
-    calc_other_range,
-    calc_product,
-    calc_range,
-)
-from costs.tilings import (
-    LISTED,
-    Choice,
-    Group,
-    count_tilings,
-    in_order,
-    join_orders,
-    list_groups,
-    list_part,
-    make_part,
-)
+from costs.ranges import calc_extremes, calc_product, calc_range
+from costs.tiers import Tiers
+from costs.tilings import Choice, count_tilings, list_groups
 
 CHUNK = 50_000
 """Rows joined at a time, so that memory stays bounded."""
@@ -60,8 +45,8 @@ CHUNK = 50_000
 BEAM = 24
 """Rows kept per hardware point and step by the first, greedy walk that finds an incumbent."""
 
-WIDE_BEAM = 400
-"""The same where the greedy walk goes through every order by itself, for a single core."""
+MANY = 10_000_000
+"""Combinations of rows from which on those of a single core are narrowed by tiers before a walk."""
 
 SLACK = 1 + 1e-9
 """Relative error granted to a bound before it excludes: far more than rounding can cause."""
@@ -79,8 +64,8 @@ class Candidates:
         dominated: dropped because another combination is no worse in every count and size.
         bounded: dropped because their lower bound exceeds the cost of a mapping already found.
         bound: `(points,)` what no mapping undercuts; the incumbent where the search ended.
-        proved: whether the search ended, so that the best of the rows is the optimum; otherwise
-            their tilings are numbered among the few factors of the greedy walk.
+        proved: whether the search ended, so that the best of the rows is the optimum.
+        coarse: whether the rows number the tilings among the few factors of the first look.
     """
 
     rows: Part
@@ -91,6 +76,7 @@ class Candidates:
     bounded: int
     bound: np.ndarray
     proved: bool
+    coarse: bool = False
 
 
 class OutOfTime(Exception):
@@ -110,6 +96,10 @@ class Search:
         self.incumbent = np.full(len(cores), math.inf)
         self.unfit = self.dominated = self.bounded = 0
         self.deadline_s = math.inf
+        # objective that no mapping of an order undercuts, as far as tiers were asked
+        self.floors = np.zeros(len(self.claims))
+        # what bounds by tiers apply to
+        self.alone = len(cores) == 1 and objective != "latency"
         self.best: list[Part] = []  # complete rows that were the cheapest yet somewhere
         bounds = layer.bounds
         choices = [Choice((d,), (bounds[d],)) for d in SIMPLE_DIMS if bounds[d] > 1]
@@ -135,73 +125,6 @@ class Search:
             totals *= count_tilings(list_groups(self.structure, self.sizes, choice, False))
         return int(np.sum(totals))
 
-    def list_parts(self, *, coarse: bool = False) -> list[Part]:
-        """The rows of every choice in all orders, less what the incumbent's cost excludes.
-
-        Choices with few tilings come first; orders in which one of them has no row left are not
-        looked into again, and its rows narrow the range of what is to come.
-        """
-        shape = (len(list_orders(self.structure)), self.structure.columns)
-        ranges: list[Range] = []
-        for choice in self.choices:
-            least, most = calc_range(self.structure, self.sizes, choice)
-            ranges.append((np.broadcast_to(least, shape), np.broadcast_to(most, shape)))
-        listed = [list_groups(self.structure, self.sizes, c, coarse) for c in self.choices]
-        counts = [sum(g.size * len(g.orders) for g in groups) for groups in listed]
-        alive = np.ones(shape[0], bool)
-        parts: dict[int, Part] = {}
-        for i in sorted(range(len(counts)), key=counts.__getitem__):
-            least, most = calc_product([*ranges[:i], *ranges[i + 1 :]])
-            if counts[i] <= LISTED:
-                part = list_part(
-                    self.structure, self.sizes, self.most_words, self.choices[i], coarse
-                )
-                part = self.reduce(part.take(np.flatnonzero(alive[part.order])), least, most)
-            else:
-                part = self._list_part(self.choices[i], listed[i], alive, least, most)
-            parts[i] = part
-            ranges[i] = calc_extremes(part)
-            alive = np.isin(np.arange(shape[0]), part.order)
-        return [parts[i] for i in range(len(counts))]
-
-    def _list_part(
-        self, choice: Choice, groups: Sequence[Group], alive: np.ndarray,
-        least: np.ndarray | None, most: np.ndarray | None,
-    ) -> Part:  # fmt: skip
-        """Rows of a choice, listed group by group and reduced at once."""
-        ones = np.ones((*alive.shape, self.structure.columns))
-        least, most = (ones if least is None else least), (ones if most is None else most)
-        limits = np.array([*self.most_words, *self.sizes])
-        pieces = [no_rows(self.structure, choice.dims)]
-        for group in groups:
-            orders = group.orders[alive[group.orders]]
-            if not orders.size:
-                continue
-            low, high = least[orders].min(axis=0), most[orders].max(axis=0)
-            rows = None
-            if len(choice.dims) > 1:
-                rows = self._list_lines(choice, group, limits, low, high)
-            part = make_part(self.structure, choice, group, limits, rows)
-            part = self.reduce(in_order(part, 0), low[None], high[None])
-            pieces += [in_order(part, int(number)) for number in orders]
-        return self.reduce(join_orders(pieces, count_tilings(groups)), least, most)
-
-    def _list_lines(
-        self, choice: Choice, group: Group, limits: np.ndarray, low: np.ndarray, high: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Tilings of each dimension of a window that the bound allows by themselves."""
-        kept = []
-        for mine, other in ((0, 1), (1, 0)):
-            pace = (choice.pace[mine], choice.pace[other])
-            line, beside = group.lines[mine], group.lines[other]
-            part = window_line_part(self.structure, line.order, line, beside, pace, limits)
-            least, most = calc_other_range(
-                self.structure, self.sizes, choice.dims[other], choice.bounds[other]
-            )
-            low_here, high_here = part.values * low * least, part.values * high * most
-            kept.append(part.choice[self._find_alive(low_here, high_here)[0], 0])
-        return kept[0], kept[1]
-
     def reduce(
         self, part: Part, least: np.ndarray | None, most: np.ndarray | None, *, beam: int = 0
     ) -> Part:
@@ -218,7 +141,7 @@ class Search:
         last = least is None or most is None
         low = part.values if least is None else part.values * least[part.order]
         high = part.values if most is None else part.values * most[part.order]
-        rows, reached = self._find_alive(low, high, count=not beam)
+        rows, reached = self.find_alive(low, high, count=not beam)
         if last and len(rows):
             if (reached.min(axis=0) < self.incumbent).any():
                 self.best.append(in_dim_order(part.take(rows[np.unique(reached.argmin(axis=0))])))
@@ -233,7 +156,7 @@ class Search:
             rows = rows[kept]
         return part.take(rows)
 
-    def _find_alive(
+    def find_alive(
         self, low: np.ndarray, high: np.ndarray, *, count: bool = False
     ) -> tuple[np.ndarray, np.ndarray]:
         """Rows that may fit and be as cheap as the incumbent somewhere, and their bounds there.
@@ -254,7 +177,7 @@ class Search:
         hopeful = np.flatnonzero((bound <= highest * SLACK).any(axis=1))
         able = self.cost.fits(low[hopeful], high[hopeful])
         reached = np.where(able, bound[hopeful][:, kind], math.inf)
-        alive = (able & (reached <= self.incumbent * SLACK)).any(axis=1)
+        alive = (able & (reached <= self.limits)).any(axis=1)
         if count:
             fitting = int(np.count_nonzero(able.any(axis=1)))
             kept = int(np.count_nonzero(alive))
@@ -263,13 +186,14 @@ class Search:
         return hopeful[alive], reached[alive]
 
     def bound(self, parts: list[Part] | None) -> np.ndarray:
-        """`(points,)` what no mapping undercuts: by listed rows, else by their ranges."""
+        """`(points,)` what no mapping undercuts, by listed rows or what is known of orders."""
         if parts is None:
             shape = (len(self.claims), self.structure.columns)
             ranges = [calc_range(self.structure, self.sizes, choice) for choice in self.choices]
             wide = [(np.broadcast_to(a, shape), np.broadcast_to(b, shape)) for a, b in ranges]
             low, high = calc_product(wide)
-            return self._least_bound(low, high)
+            floor = np.minimum(self.floors.min(), self.incumbent)
+            return np.maximum(self._least_bound(low, high), floor)
         ranges = [calc_extremes(part) for part in parts]
         bounds = []
         for i, part in enumerate(parts):
@@ -298,6 +222,45 @@ class Search:
             for i, part in enumerate(parts)
         ]
 
+    @property
+    def limits(self) -> np.ndarray:
+        """`(points,)` objective above which nothing is of use."""
+        return self.incumbent * SLACK
+
+    def tiers(self, parts: list[Part]) -> tuple[Tiers, float]:
+        """Bounds of the rows of one order, and the factor from energy to objective."""
+        values = [part.values for part in parts]
+        low, high = (
+            np.prod([getattr(rows, end)(axis=0) for rows in values], axis=0)
+            for end in ("min", "max")
+        )
+        factor = self.cost.factor(low, high)
+        return Tiers(self.cost, values, float(self.limits[0]) / factor), factor
+
+    def narrow_order(self, parts: list[Part]) -> list[Part]:
+        """The rows of one order that bounds by tiers leave; nothing if one part has none left."""
+        if time.monotonic() > self.deadline_s:
+            raise OutOfTime
+        if not all(map(len, parts)):
+            return []
+        kept = self.tiers(parts)[0].narrow()
+        self.bounded += sum(map(len, parts)) - sum(map(len, kept))
+        if not all(map(len, kept)):
+            return []
+        return [part.take(rows) for part, rows in zip(parts, kept, strict=True)]
+
+    def narrow(self, parts: list[Part]) -> list[Part]:
+        """The parts less what tiers exclude, if there is much to join and they apply."""
+        counts = [np.bincount(part.order, minlength=len(self.claims)) for part in parts]
+        joined = np.prod(np.array(counts, float), axis=0)
+        if not self.alone or joined.sum() < MANY:
+            return parts
+        pieces = [[part.take(np.zeros(0, int)) for part in parts]]
+        for number in np.flatnonzero(joined):
+            mine = [part.take(np.flatnonzero(part.order == number)) for part in parts]
+            pieces.append(self.narrow_order(mine))
+        return [stack_parts(part) for part in zip(*filter(None, pieces), strict=True)]
+
     def walk(self, parts: list[Part], *, beam: int = 0) -> Part:
         """Joins all dimensions; finds a first incumbent when `beam` is given."""
         parts = sorted(parts, key=len)
@@ -310,13 +273,10 @@ class Search:
             joined = self._join(joined, parts[number], least, most, beam)
         return joined
 
-    def walk_greedily(self, parts: list[Part]) -> Part:
-        """The best of all that was found, after a beam through every order by itself."""
-        for order in np.unique(parts[0].order):
-            mine = [part.take(np.flatnonzero(part.order == order)) for part in parts]
-            if all(map(len, mine)):
-                self.walk(mine, beam=WIDE_BEAM)
-        return stack_parts(self.best) if self.best else parts[0].take(np.zeros(0, int))
+    def descend(self, parts: list[Part]) -> None:
+        """Lowers the incumbent by what is found one dimension at a time (`costs.descent`)."""
+        for joined in descend(self.cost, parts, self.claims):
+            self.reduce(joined, None, None)
 
     def _join(
         self, left: Part, right: Part, low: np.ndarray | None, high: np.ndarray | None, beam: int
@@ -368,25 +328,27 @@ def find_candidates(
         objective: "energy", "latency" or "edp".
         conventions: how accesses and capacity are counted; the halo is not "exact".
         limit_s: how long to look for the proof on a single core, once something that fits is known
-            [s]; afterwards the best of a greedy walk over few factors is given, with a bound.
+            [s]; afterwards the best found is given, with a bound.
     """
     search = Search(layer, cores, objective, conventions)
-    # a rough idea of what is cheap, then a better one, then all that could be cheaper
-    coarse = search.list_parts(coarse=True)
+    # a rough idea of what is cheap, then all that could be cheaper
+    coarse = list_parts(search, coarse=True)
     search.walk(search.trim(coarse), beam=BEAM)
-    greedy = search.walk_greedily(coarse) if len(cores) == 1 else None
+    if len(cores) == 1:
+        search.descend(coarse)
+    rough, search.best = search.best, []
     search.unfit = search.dominated = search.bounded = 0
-    if limit_s is not None and greedy is not None and len(greedy):
+    if limit_s is not None and len(cores) == 1 and rough:
         search.deadline_s = time.monotonic() + limit_s
     parts = None
     try:
-        parts = search.list_parts()
-        search.walk(search.trim(parts), beam=BEAM)
-        rows = search.reduce(search.walk(search.trim(parts)), None, None)
+        parts = search.trim(list_parts(search))
+        search.walk(parts, beam=BEAM)
+        parts = search.narrow(search.trim(parts))
+        rows = search.reduce(search.walk(parts), None, None)
         proved = True
     except OutOfTime:
-        assert greedy is not None
-        rows, proved = greedy, False
+        rows, proved = stack_parts(search.best or rough), False
     return Candidates(
         rows=rows,
         incumbent=search.incumbent,
@@ -396,4 +358,5 @@ def find_candidates(
         bounded=search.bounded,
         bound=search.incumbent if proved else search.bound(parts),
         proved=proved,
+        coarse=not proved and not search.best,
     )

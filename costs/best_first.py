@@ -1,0 +1,136 @@
+"""Tilings for a single core, order after order, the one with the lowest bound first.
+
+Where a dimension has many tilings they are not listed in all orders at once. The rows of each
+dimension of a window by itself bound what an order can reach (`costs.tiers`); orders are then
+opened by rising bound, their windows listed from what is left of both lines, and a mapping is
+looked for by `costs.descent`, so that most orders are never opened.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from costs.parts import Part, no_rows, window_line_part, window_part
+from costs.ranges import input_columns
+from costs.tilings import Group, count_tilings, in_order, join_orders, make_part
+
+if TYPE_CHECKING:
+    from costs.search import Search
+
+
+class BestFirst:
+    """The orders of one search, opened by rising bound."""
+
+    def __init__(self, search: Search, small: dict[int, Part], big: dict[int, tuple[Group, ...]]):
+        """Nothing is listed yet.
+
+        Args:
+            search: the search.
+            small: rows of choices with few tilings, by number of the choice.
+            big: groups of orders of those with many.
+        """
+        self.search, self.small = search, small
+        self.group = {
+            (i, int(order)): group
+            for i, groups in big.items()
+            for group in groups
+            for order in group.orders
+        }
+        self.totals = {i: part.totals for i, part in small.items()}
+        self.totals |= {i: count_tilings(groups) for i, groups in big.items()}
+        self.limits = np.array([*search.most_words, *search.sizes])
+
+    def list_parts(self, orders: np.ndarray) -> list[Part]:
+        """Rows of every choice in the orders that may hold the optimum."""
+        search = self.search
+        search.floors[:] = np.inf
+        search.floors[orders] = 0.0
+        for number in map(int, orders):
+            lines = self._list_lines(number)
+            search.floors[number] = np.inf
+            if all(map(len, lines)):
+                tiers, factor = search.tiers(lines)
+                tiers.bound(max(range(len(lines)), key=lambda i: len(lines[i])))
+                search.floors[number] = tiers.floor * factor
+        opened = []
+        for number in map(int, np.argsort(search.floors, kind="stable")):
+            if search.floors[number] <= search.limits[0]:
+                opened.append(self._open(number))
+                if not opened[-1]:
+                    search.floors[number] = np.inf
+        return [
+            join_orders(
+                [no_rows(search.structure, choice.dims), *(parts[i] for parts in opened if parts)],
+                self.totals[i],
+            )
+            for i, choice in enumerate(search.choices)
+        ]
+
+    def _list_lines(self, number: int) -> list[Part]:
+        """Rows of every dimension of an order by itself, those of small choices as they are."""
+        search = self.search
+        parts = []
+        for i, choice in enumerate(search.choices):
+            if i in self.small:
+                part = self.small[i]
+                parts.append(part.take(np.flatnonzero(part.order == number)))
+                continue
+            group = self.group[i, number]
+            if len(choice.dims) == 1:
+                parts.append(make_part(search.structure, choice, group, self.limits))
+                continue
+            order = group.lines[0].order
+            for mine, other in ((0, 1), (1, 0)):
+                pace = (choice.pace[mine], choice.pace[other])
+                line, beside = group.lines[mine], group.lines[other]
+                part = window_line_part(search.structure, order, line, beside, pace, self.limits)
+                if mine:
+                    # what inputs take is the other line's to bound: tiles of both add up
+                    first = search.structure.first_tile
+                    tiles = [
+                        first + n for n, (o, _) in enumerate(search.structure.anchors) if o == "I"
+                    ]
+                    part.values[:, [*input_columns(search.structure), *tiles]] = 1.0
+                parts.append(part)
+        return self._trim([in_order(part, number) for part in parts])
+
+    def _trim(self, parts: list[Part]) -> list[Part]:
+        """Rows of one order that the bound leaves with the least multipliers of the others."""
+        for _ in range(2):
+            if not all(map(len, parts)):
+                return parts
+            ranges = [(part.values.min(axis=0), part.values.max(axis=0)) for part in parts]
+            for i, part in enumerate(parts):
+                least = np.prod([low for j, (low, _) in enumerate(ranges) if j != i], axis=0)
+                most = np.prod([high for j, (_, high) in enumerate(ranges) if j != i], axis=0)
+                parts[i] = part.take(
+                    self.search.find_alive(part.values * least, part.values * most)[0]
+                )
+        return parts
+
+    def _open(self, number: int) -> list[Part]:
+        """The rows of an order that may be part of the optimum; nothing if there are none."""
+        search = self.search
+        lines = search.narrow_order(self._list_lines(number))
+        if not lines:
+            return []
+        parts: list[Part] = []
+        for i, choice in enumerate(search.choices):
+            if i in self.small or len(choice.dims) == 1:
+                parts.append(lines.pop(0))
+                continue
+            out, kernel = lines.pop(0), lines.pop(0)
+            group = self.group[i, number]
+            rows = (out.choice[:, 0], kernel.choice[:, 0])
+            mine, beside = group.lines
+            part = window_part(
+                search.structure, mine.order, mine, beside, choice.pace, self.limits, rows
+            )
+            parts.append(in_order(part, number))
+        parts = search.narrow_order(self._trim(parts))
+        if parts:
+            search.descend(parts)
+            parts = search.narrow_order(parts)
+        return parts

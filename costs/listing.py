@@ -1,0 +1,112 @@
+"""Rows of every choice in all orders, less what the bound excludes while they are listed.
+
+Choices with few tilings are listed in full and come first; they narrow the range of what is to
+come. Of those with many, a grid of cores sees one group of orders after the other; a single core
+one order after the other (`costs.best_first`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from costs.best_first import BestFirst
+from costs.orders import list_orders
+from costs.parts import Part, no_rows, window_line_part
+from costs.ranges import Range, calc_extremes, calc_other_range, calc_product, calc_range
+from costs.tilings import (
+    LISTED,
+    Choice,
+    Group,
+    count_tilings,
+    in_order,
+    join_orders,
+    list_groups,
+    list_part,
+    make_part,
+)
+
+if TYPE_CHECKING:
+    from costs.search import Search
+
+
+def list_parts(search: Search, *, coarse: bool = False) -> list[Part]:
+    """The rows of every choice in all orders, less what the incumbent's cost excludes.
+
+    Choices with few tilings come first; orders in which one of them has no row left are not
+    looked into again, and its rows narrow the range of what is to come.
+    """
+    shape = (len(list_orders(search.structure)), search.structure.columns)
+    ranges: list[Range] = []
+    for choice in search.choices:
+        least, most = calc_range(search.structure, search.sizes, choice)
+        ranges.append((np.broadcast_to(least, shape), np.broadcast_to(most, shape)))
+    listed = [list_groups(search.structure, search.sizes, c, coarse) for c in search.choices]
+    counts = [sum(g.size * len(g.orders) for g in groups) for groups in listed]
+    alive = np.ones(shape[0], bool)
+    parts: dict[int, Part] = {}
+    for i in sorted(range(len(counts)), key=counts.__getitem__):
+        least, most = calc_product([*ranges[:i], *ranges[i + 1 :]])
+        if counts[i] <= LISTED:
+            part = list_part(
+                search.structure, search.sizes, search.most_words, search.choices[i], coarse
+            )
+            part = search.reduce(part.take(np.flatnonzero(alive[part.order])), least, most)
+        elif search.alone and not coarse:
+            continue
+        else:
+            part = _list_part(search, search.choices[i], listed[i], alive, least, most)
+        parts[i] = part
+        ranges[i] = calc_extremes(part)
+        alive = np.isin(np.arange(shape[0]), part.order)
+    if len(parts) < len(counts):
+        big = {i: listed[i] for i in range(len(counts)) if i not in parts}
+        return BestFirst(search, parts, big).list_parts(np.flatnonzero(alive))
+    return [parts[i] for i in range(len(counts))]
+
+
+def _list_part(
+    search: Search, choice: Choice, groups: Sequence[Group], alive: np.ndarray,
+    least: np.ndarray | None, most: np.ndarray | None,
+) -> Part:  # fmt: skip
+    """Rows of a choice, listed group by group and reduced at once."""
+    ones = np.ones((*alive.shape, search.structure.columns))
+    least, most = (ones if least is None else least), (ones if most is None else most)
+    limits = np.array([*search.most_words, *search.sizes])
+    pieces = [no_rows(search.structure, choice.dims)]
+    for group in groups:
+        orders = group.orders[alive[group.orders]]
+        if not orders.size:
+            continue
+        low, high = least[orders].min(axis=0), most[orders].max(axis=0)
+        rows = None
+        if len(choice.dims) > 1:
+            rows = _list_lines(search, choice, group, limits, low, high)
+        part = make_part(search.structure, choice, group, limits, rows)
+        part = search.reduce(in_order(part, 0), low[None], high[None])
+        pieces += [in_order(part, int(number)) for number in orders]
+    return search.reduce(join_orders(pieces, count_tilings(groups)), least, most)
+
+
+def _list_lines(
+    search: Search,
+    choice: Choice,
+    group: Group,
+    limits: np.ndarray,
+    low: np.ndarray,
+    high: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Tilings of each dimension of a window that the bound allows by themselves."""
+    kept = []
+    for mine, other in ((0, 1), (1, 0)):
+        pace = (choice.pace[mine], choice.pace[other])
+        line, beside = group.lines[mine], group.lines[other]
+        part = window_line_part(search.structure, line.order, line, beside, pace, limits)
+        least, most = calc_other_range(
+            search.structure, search.sizes, choice.dims[other], choice.bounds[other]
+        )
+        low_here, high_here = part.values * low * least, part.values * high * most
+        kept.append(part.choice[search.find_alive(low_here, high_here)[0], 0])
+    return kept[0], kept[1]
