@@ -13,6 +13,7 @@ from costs.insitu import Bases, Factors, choose_factors
 from models.insitu import (
     InSituConv,
     calc_storage,
+    factors_of,
     generate,
     list_in_situ,
     make_in_situ,
@@ -23,11 +24,11 @@ from models.insitu_projection import (
     calc_projection_loss,
     calc_svd_factors,
 )
-from models.insitu_published import PUBLISHED
+from models.insitu_published import PUBLISHED, abstract_in_situ
 from models.insitu_published import calc_storage as calc_named_storage
 from models.insitu_quantise import calc_dorefa, invert_dorefa
 from models.insitu_widths import BaseWidths
-from models.registry import build_network
+from models.registry import NETWORKS, abstract_network, build_network
 from models.trace import workload_of
 
 FREE = "32-32-32"
@@ -236,6 +237,36 @@ def test_any_network_takes_generated_convolutions() -> None:
     y = jax.random.normal(jax.random.key(1), (2, 8, 8, 16))
     np.testing.assert_allclose(net.point(y), twin(y), atol=1e-6)
     assert net(x).shape == (2, 24)
+
+
+QUICK = ("small_cnn", "cifar_resnet8", "mobilenet_v3_small")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name in QUICK else pytest.mark.slow)
+        for name in NETWORKS
+        if name != "mlp"  # has no convolution
+    ],
+)
+def test_every_convolution_of_the_zoo_is_exchangeable(name: str) -> None:
+    """Each that the bases make smaller is generated; layers, their names and MACs stay."""
+    shape, bases = NETWORKS[name].input_shape, Bases.parse("2-12-3-6-3")
+    assert shape is not None
+    dense, generated = abstract_network(name), abstract_in_situ(name, bases)
+    expected = {
+        ".".join(map(str, path))
+        for path, module in nnx.iter_modules(dense)
+        if isinstance(module, nnx.Conv) and factors_of(module, bases) is not None
+    }
+    assert {path for path, _ in list_in_situ(generated)} == expected != set()
+    before, after = workload_of(dense, shape), workload_of(generated, shape)
+    assert [(k.name, k.macs) for k in after.layers] == [(k.name, k.macs) for k in before.layers]
+    assert [t.consumers for t in after.tensors] == [t.consumers for t in before.tensors]
+    assert expected <= {layer.name for layer in after.layers}
+    storage = calc_storage(generated, bases)
+    assert storage.memory_ratio < storage.parameter_ratio < 1.0
 
 
 def test_generated_kernels_start_at_the_scale_of_dense_ones() -> None:
