@@ -78,15 +78,15 @@ def report(
 @app.command()
 def export(
     run: RunArgument,
-    pick: Annotated[
-        str,
-        typer.Option(metavar="RULE", help="A design's id, knee, or bounds: accuracy>=0.9,energy."),
-    ],
     out: Annotated[Path, typer.Option(help="The directory to make.")],
+    pick: Annotated[
+        str | None,
+        typer.Option(metavar="RULE", help="A design's id, knee, or bounds: accuracy>=0.9,energy."),
+    ] = None,
     data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write one design for others: weights, ONNX, StableHLO, chip, predicted figures."""
+    """Write one design, or the network of a run without a chip, for others."""
     from dse.commands.run import export_command
 
     export_command(run, pick, out, as_json=as_json)

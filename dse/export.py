@@ -19,14 +19,9 @@ All of it is deterministic: exporting a design again on the same machine type gi
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import shutil
-import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -43,11 +38,11 @@ from costs.library import read_chip
 from costs.zigzag import to_zigzag
 from dse.data import DataSet
 from dse.design import PlacedDesign, cost_columns, load_design, place
+from dse.export_folder import publish, require_ours
 from dse.exported import (
     NETWORK_FILE,
     NETWORK_SCHEMA,
     SUMMARY_FILE,
-    SUMMARY_SCHEMA,
     count_correct,
     onnx_logits,
     predict_logits,
@@ -91,7 +86,7 @@ def export_design(run_dir: str | Path, rule: str, out: str | Path) -> list[Path]
     """
     run, target = RunDir(Path(run_dir)), Path(out)
     run.require_run()
-    _require_ours(target)
+    require_ours(target)
     row = pick(read_front(run.path / FRONT_FILE).rows, rule)
     design_file = run.designs / f"{row['id']}.yaml"
     placed = place(load_design(design_file), file=design_file)
@@ -99,18 +94,8 @@ def export_design(run_dir: str | Path, rule: str, out: str | Path) -> list[Path]
     files["design.yaml"] = design_file.read_bytes()
     summary = json.loads(files.pop(SUMMARY_FILE))
     _require_same_costs(row, summary["predicted"], design_file)
-    summary = {
-        "schema": SUMMARY_SCHEMA,
-        "id": row["id"],
-        "rule": rule,
-        **summary,
-        "front": {key: row[key] for key in ("validation_correct", "test_correct") if key in row},
-        "files": {name: hashlib.sha256(data).hexdigest() for name, data in sorted(files.items())},
-        "versions": {name: metadata.version(name) for name in ("narrows", "jax", "flax", "onnx")},
-    }
-    files[SUMMARY_FILE] = (json.dumps(summary, indent=2, allow_nan=False) + "\n").encode()
-    _publish(files, target)
-    return [target / name for name in (SUMMARY_FILE, *sorted(set(files) - {SUMMARY_FILE}))]
+    found = {key: row[key] for key in ("validation_correct", "test_correct") if key in row}
+    return publish(files, {"id": row["id"], "rule": rule, **summary, "front": found}, target)
 
 
 def _require_same_costs(row: Row, predicted: Mapping[str, float], design_file: Path) -> None:
@@ -141,15 +126,15 @@ def _contents(placed: PlacedDesign, params: Flat, stats: Flat) -> dict[str, byte
         "network.json": _network_json(net),
         "weights.safetensors": save_tensors(flatten(params, stats)),
         **_zigzag_files(placed),
-        **_stable_hlo(net, params, stats),
+        **stable_hlo(lambda x: net.apply(params, stats, x)[0], net.architecture.input_shape),
     }
     predict = predict_logits(net, params, stats)
     if isinstance(net.architecture, Architecture):
-        onnx_files, predict_float = _onnx_files(net, params, stats, name)
-        files |= onnx_files
-        comparison = _compare(context.data, files, predict, predict_float)
+        written, predict_float = onnx_files(net, params, stats, name)
+        files |= written
+        comparison = compare_onnx(context.data, files, predict, predict_float)
     else:
-        files |= _user_file(name)
+        files |= user_file(name)
         comparison = _compare_stable_hlo(context.data, files, predict)
     summary = {
         "network": name,
@@ -171,7 +156,7 @@ def _contents(placed: PlacedDesign, params: Flat, stats: Flat) -> dict[str, byte
     return files
 
 
-def _onnx_files(
+def onnx_files(
     net: Functional, params: Flat, stats: Flat, name: str
 ) -> tuple[dict[str, bytes], Callable[[np.ndarray], np.ndarray]]:
     """The three ONNX files, and the predictions of the network without quantisers."""
@@ -190,7 +175,7 @@ def _onnx_files(
     return files, predict_logits(float_net, params, float_stats)
 
 
-def _user_file(name: str) -> dict[str, bytes]:
+def user_file(name: str) -> dict[str, bytes]:
     """The file that holds a user's own network, so that the export can be evaluated elsewhere."""
     if not is_user_network(name):
         return {}
@@ -215,7 +200,9 @@ def _compare_stable_hlo(data: DataSet, files: Mapping[str, bytes], predict: Any)
     return {"pictures": len(pictures), "equal_predictions_of_stablehlo": equal}
 
 
-def _compare(data: DataSet, files: Mapping[str, bytes], predict: Any, predict_float: Any) -> dict:
+def compare_onnx(
+    data: DataSet, files: Mapping[str, bytes], predict: Any, predict_float: Any
+) -> dict:
     """ONNX in onnxruntime against the Flax network, on validation, test and training pictures.
 
     Raises:
@@ -282,13 +269,8 @@ def _network_json(net: Functional) -> bytes:
     return json.dumps({"schema": NETWORK_SCHEMA, "nodes": nodes}, indent=1).encode()
 
 
-def _stable_hlo(net: Functional, params: Flat, stats: Flat) -> dict[str, bytes]:
-    """The network with its weights inside, without the places in source files it came from."""
-
-    def network(pictures: jax.Array) -> jax.Array:
-        return net.apply(params, stats, pictures)[0]
-
-    shape = net.architecture.input_shape
+def stable_hlo(network: Callable[[jax.Array], jax.Array], shape: Sequence[int]) -> dict[str, bytes]:
+    """A network with its weights inside, without the places in source files it came from."""
     (batch,) = jax_export.symbolic_shape("batch")
     single = jax.ShapeDtypeStruct((1, *shape), np.float32)
     many = jax.ShapeDtypeStruct((batch, *shape), np.float32)
@@ -329,53 +311,3 @@ def _zigzag_files(placed: PlacedDesign) -> dict[str, bytes]:
         for kind, core in _cores(placed).items()
         if all(isinstance(level.capacity_bytes, int | float) for level in core.levels)
     }
-
-
-def _require_ours(target: Path) -> None:
-    """Refuse to replace what is not an earlier export."""
-    if not target.exists():
-        return
-    if not target.is_dir():
-        raise InputError("is a file; an export is a folder", file=target)
-    content = sorted(entry.name for entry in target.iterdir())
-    if not content:
-        return
-    try:
-        summary = json.loads((target / SUMMARY_FILE).read_bytes())
-        ours = isinstance(summary, dict) and summary.get("schema") == SUMMARY_SCHEMA
-    except (OSError, ValueError):
-        ours = False
-    if not ours:
-        raise InputError(
-            f"is not empty and not an earlier export: it holds {content[0]}",
-            file=target,
-            key="--out",
-            allowed="a new folder, an empty one, or an earlier export",
-        )
-
-
-def _publish(files: Mapping[str, bytes], target: Path) -> None:
-    """Write all files beside the target, then let them take its place in one rename."""
-    parent = target.absolute().parent
-    parent.mkdir(parents=True, exist_ok=True)
-    building = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=parent))
-    try:
-        os.chmod(building, 0o755)
-        for name, content in files.items():
-            path = building / name
-            path.parent.mkdir(exist_ok=True)
-            with path.open("xb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-        new = building
-        if target.exists():
-            retired = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=parent))
-            os.rename(target, retired / "old")
-            os.rename(new, target)
-            shutil.rmtree(retired)
-        else:
-            os.rename(new, target)
-    finally:
-        if building.exists():
-            shutil.rmtree(building)

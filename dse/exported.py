@@ -18,7 +18,7 @@ from safetensors.numpy import load as load_tensors
 from costs.errors import InputError
 from dse.config import parse_config
 from dse.context import make_context
-from dse.data import Split
+from dse.data import DataSet, Split, load_data
 from dse.design import Design, cost_columns, load_design, place
 from models.architecture import Architecture, Node
 from models.functional import Flat, Functional
@@ -111,6 +111,9 @@ def check_export(folder: str | Path) -> dict[str, Any]:
     Raises:
         InputError: It is not an export, or damaged.
     """
+    summary = _read_json(Path(folder) / SUMMARY_FILE, SUMMARY_SCHEMA)
+    if "method" in summary:
+        return _check_network(Path(folder), summary)
     export = load_export(folder)
     placed = place(export.design, file=export.folder / "design.yaml")
     costs = cost_columns(placed.costs(), 0)
@@ -152,6 +155,33 @@ def check_export(folder: str | Path) -> dict[str, Any]:
     }
 
 
+def _check_network(folder: Path, summary: dict[str, Any]) -> dict[str, Any]:
+    """The same of an export without a chip: digests, and the StableHLO network's predictions."""
+    files = {name: _verified(folder, name, digest) for name, digest in summary["files"].items()}
+    data = load_data(summary["data"])
+    found = count_stable_hlo(files["model.jax_export"], data)
+    correct = {
+        name: {
+            "pictures": counted["pictures"],
+            "recorded": summary["correct"][name]["correct"],
+            "stablehlo": counted["correct"],
+        }
+        for name, counted in found.items()
+    }
+    differences = [
+        f"{name}: recorded {row['recorded']} correct, found {row['stablehlo']}"
+        for name, row in correct.items()
+        if row["recorded"] != row["stablehlo"]
+    ]
+    return {
+        "id": summary["id"],
+        "correct": correct,
+        "costs": {},
+        "differences": differences,
+        "matches": not differences,
+    }
+
+
 def predict_logits(
     net: Functional, params: Flat, stats: Flat
 ) -> Callable[[np.ndarray], np.ndarray]:
@@ -166,6 +196,20 @@ def predict_logits(
         return np.concatenate(parts)
 
     return predict
+
+
+def count_stable_hlo(serialized: bytes, data: DataSet) -> dict[str, dict[str, int]]:
+    """Correct predictions of an exported network on validation and test pictures."""
+    call = jax.jit(jax_export.deserialize(bytearray(serialized)).call)
+    found = {}
+    for name, split in (("validation", data.validation), ("test", data.test)):
+        correct = 0
+        for start in range(0, len(split), CHUNK):
+            logits = np.asarray(call(split.inputs(start, min(start + CHUNK, len(split)))))
+            labels = np.asarray(split.labels)[start : start + CHUNK]
+            correct += int(np.sum(logits.argmax(1) == labels))
+        found[name] = {"correct": correct, "pictures": len(split)}
+    return found
 
 
 def count_correct(net: Functional, params: Flat, stats: Flat, split: Split) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from safetensors.numpy import save as save_tensors
 
 from costs.insitu import Factors
 from costs.layer_report import evaluate_network, sum_rows
@@ -15,7 +16,7 @@ from costs.library import load_core
 from dse.accuracy import accuracy_columns
 from dse.csv_rows import Row, write_rows
 from dse.insitu import InSituContext, cut_all
-from dse.rundir import RESULT_FILE
+from dse.rundir import RESULT_FILE, WEIGHTS_FILE, write_atomically
 from dse.teacher import calibration
 from dse.trainable import Trainable
 from models.insitu import calc_storage
@@ -80,7 +81,10 @@ class ComparePhase:
         return {"rows": [*state["rows"], row]}, {"validation_accuracy": row["validation_accuracy"]}
 
     def result(self, state: dict[str, Any]) -> dict[str, Any]:
-        """Write the table."""
+        """Write the table, and the weights of the last network."""
+        _, net, params, rest, _ = self.networks[-1]
+        weights = save_tensors(net.flatten(params, rest))
+        write_atomically(self.run_dir / WEIGHTS_FILE, weights)
         write_rows(self.run_dir / RESULT_FILE, state["rows"])
         return state
 

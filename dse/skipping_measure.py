@@ -15,11 +15,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from safetensors.numpy import save as save_tensors
 
 from dse.accuracy import accuracy_columns, interval_columns
 from dse.csv_rows import Row, write_rows
 from dse.data import Split
-from dse.rundir import RESULT_FILE
+from dse.rundir import RESULT_FILE, WEIGHTS_FILE, write_atomically
 from dse.skipping import SkippingContext
 from dse.teacher import calibration
 from dse.training import EVALUATED_AT_ONCE
@@ -64,7 +65,9 @@ class MeasurePhase:
         return state, {"validation_accuracy": row["validation_accuracy"]}
 
     def result(self, state: dict[str, Any]) -> dict[str, Any]:
-        """Write the tables."""
+        """Write the tables, and the weights of the network that skips."""
+        arrays = self.context.net.flatten(self.trained["params"], self.trained["rest"])
+        write_atomically(self.run_dir / WEIGHTS_FILE, save_tensors(arrays))
         write_rows(self.run_dir / RESULT_FILE, state["rows"])
         write_rows(self.run_dir / BLOCKS_FILE, state["blocks"])
         return state

@@ -6,12 +6,13 @@ all else a network keeps (statistics, random streams) is a list.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from dse.data import Split
@@ -101,6 +102,28 @@ class Trainable:
         if not isinstance(self.abstract, Network):
             return list(rest)
         return self.apply(params, rest, x, train=True, prepare=prepare)[1]
+
+    def flatten(self, params: Params, rest: Sequence[jax.Array]) -> dict[str, np.ndarray]:
+        """Both as one dictionary; random streams, which inference does not need, are left out."""
+        kept = {
+            f"rest/{number:04d}": np.asarray(value)
+            for number, value in enumerate(rest)
+            if not jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
+        }
+        return {f"params/{name}": np.asarray(value) for name, value in params.items()} | kept
+
+    def unflatten(self, arrays: Mapping[str, np.ndarray]) -> tuple[Params, list[jax.Array]]:
+        """(parameters, rest) from what `flatten` gave."""
+        params = {
+            name.removeprefix("params/"): jnp.asarray(value)
+            for name, value in arrays.items()
+            if name.startswith("params/")
+        }
+        fresh = self.init_rest(jax.random.key(0))
+        return params, [
+            jnp.asarray(arrays[name]) if (name := f"rest/{number:04d}") in arrays else value
+            for number, value in enumerate(fresh)
+        ]
 
     def evaluate(
         self,

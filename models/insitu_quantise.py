@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from costs.insitu import DENSE_BITS
 from models.relax import straight_through
@@ -32,6 +33,17 @@ def calc_dorefa(x: jax.Array, bits: int, where: jax.Array | None = None) -> jax.
     steps = 2.0**bits - 1.0
     hard = jnp.round((w / (2.0 * m) + 0.5) * steps) / steps * 2.0 * m - m
     return straight_through(hard, w)
+
+
+def calc_codes(x: np.ndarray, bits: int) -> tuple[np.ndarray, float]:
+    """What is stored of a quantised array: codes u8 or u16 0 .. 2^bits - 1, and their scale.
+
+    Code c means scale (2 c / (2^bits - 1) - 1), which is `calc_dorefa`'s value.
+    """
+    kind = np.uint8 if bits <= 8 else np.uint16 if bits <= 16 else np.uint32
+    value = np.asarray(calc_dorefa(jnp.asarray(x), bits), np.float64)
+    scale = max(float(np.abs(value).max()), float(np.finfo(np.float32).tiny))
+    return np.round((value / scale + 1) / 2 * (2**bits - 1)).astype(kind), scale
 
 
 def invert_dorefa(w: jax.Array, bits: int) -> jax.Array:

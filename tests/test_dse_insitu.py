@@ -7,22 +7,27 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 from typer.testing import CliRunner
 
 from costs import strict_yaml
 from dse.cli import app
 from dse.config import parse_config
+from dse.export_network import export_network
+from dse.exported import check_export
 from dse.insitu import DistillationPhase, ProjectionPhase, make_insitu_context
 from dse.insitu_compare import ComparePhase
 from dse.skipping import SkippingPhase, make_skipping_context
 from dse.skipping_measure import MeasurePhase, make_predict
 from dse.teacher import TeacherPhase, draw_batch
+from models.insitu import generate
 from models.skipping_count import count_kept
 
 INSITU = """
@@ -83,7 +88,9 @@ def insitu(tmp_path_factory: pytest.TempPathFactory) -> dict:
     ):
         outputs = run_phase(phase, outputs)
     with open(folder / "result.csv", newline="") as file:
-        return {"outputs": outputs, "rows": list(csv.DictReader(file)), "context": context}
+        rows = list(csv.DictReader(file))
+    (folder / "config.yaml").write_text(strict_yaml.dumps(config.model_dump(mode="json")))
+    return {"outputs": outputs, "rows": rows, "context": context, "folder": folder}
 
 
 def test_rows_compare_dense_projected_and_generated(insitu: dict) -> None:
@@ -103,6 +110,35 @@ def test_relaxed_bases_shrink_and_the_cut_network_is_the_masked_one(insitu: dict
     assert any(cross < largest[path] for path, (_, cross) in widths.items())
     _, projected, generated = insitu["rows"]
     assert float(generated["memory_ratio"]) < float(projected["memory_ratio"])
+
+
+def test_the_export_holds_the_bases_as_whole_numbers(insitu: dict, tmp_path: Path) -> None:
+    """Decoded by what the summary says, they give the kernels that the network computes with."""
+    out = tmp_path / "out"
+    export_network(insitu["folder"], out)
+    assert check_export(out)["matches"]
+    summary = json.loads((out / "summary.json").read_text())
+    stored = load_file(out / "bases.safetensors")
+    weights = load_file(out / "weights.safetensors")
+    for path, (intra, cross) in summary["bases_of_kernels"].items():
+        decoded, trained = {}, {}
+        for name, bits in summary["bits"].items():
+            codes = stored.get(f"{path}.{name}.codes")
+            if codes is None:  # a level that makes this kernel no smaller
+                assert name == "coefficients"
+                continue
+            assert codes.dtype == np.uint8
+            assert codes.max() <= 2**bits - 1
+            decoded[name] = stored[f"{path}.{name}.scale"] * (2 * codes / (2**bits - 1) - 1)
+            trained[name] = jnp.asarray(weights[f"params/{path}.{name}"])
+        inside = decoded["basis"]
+        if "coefficients" in decoded:
+            assert inside.shape[:2] == (cross, intra)
+            inside = decoded["coefficients"] @ inside
+        kernel = np.einsum("on,nct->tco", decoded["mixing"], inside)
+        old = insitu["context"].factors[path]
+        factors = replace(old, **{name: value.shape for name, value in decoded.items()})
+        np.testing.assert_allclose(kernel, generate(factors, trained), atol=1e-6)
 
 
 def test_projection_is_nearer_after_its_steps(insitu: dict) -> None:
@@ -149,6 +185,21 @@ def test_skipping_counts_agree_with_the_formula(tmp_path: Path) -> None:
     assert float(skipping["traffic_share_measured"]) == pytest.approx(
         float(skipping["traffic_share_formula"]), rel=1e-6
     )
+
+
+def test_a_network_that_skips_is_exported_as_it_was_measured(tmp_path: Path) -> None:
+    config = config_of(SKIPPING, base_steps=1, steps=2)
+    context = make_skipping_context(config)
+    outputs = run_phase(TeacherPhase(config, context.data, context.dense, 1), {})
+    for phase in (SkippingPhase(context), MeasurePhase(context, tmp_path)):
+        outputs = run_phase(phase, outputs)
+    (tmp_path / "config.yaml").write_text(strict_yaml.dumps(config.model_dump(mode="json")))
+    export_network(tmp_path, tmp_path / "out")
+    found = check_export(tmp_path / "out")
+    assert found["matches"]
+    with open(tmp_path / "result.csv", newline="") as file:
+        skipping = list(csv.DictReader(file))[1]
+    assert found["correct"]["test"]["recorded"] == int(skipping["test_correct"])
 
 
 def test_what_the_objective_counts_is_what_is_measured() -> None:

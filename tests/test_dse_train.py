@@ -153,11 +153,27 @@ def test_a_bad_key_is_one_line_and_leaves_nothing(experiment, override, key, cap
     assert not run.exists()
 
 
-def test_a_run_without_a_front_exports_nothing_in_one_line(whole, tmp_path, capsys):
-    assert call("export", whole, "--pick", "knee", "--out", tmp_path / "export") == 2
-    (line,) = capsys.readouterr().err.strip().splitlines()
-    assert "front.csv" in line
-    assert not (tmp_path / "export").exists()
+def test_its_network_is_exported_and_checked(whole, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert call("export", whole, "--pick", "knee", "--out", out) == 2
+    assert "--pick" in capsys.readouterr().err
+    assert not out.exists()
+    assert call("export", whole, "--out", out) == 0
+    capsys.readouterr()
+    assert call("evaluate", out, "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    (result,) = rows(whole / "result.csv")
+    for split in ("validation", "test"):
+        counted = found["correct"][split]
+        assert counted["recorded"] == counted["stablehlo"] == int(result[f"{split}_correct"])
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["comparison"]["equal_predictions_with_quantisers"] == 1.0
+    assert {"model.onnx", "model.stablehlo", "weights.safetensors"} <= set(summary["files"])
+    damaged = bytearray((out / "weights.safetensors").read_bytes())
+    damaged[-1] ^= 1
+    (out / "weights.safetensors").write_bytes(damaged)
+    assert call("evaluate", out) == 2
+    assert "SHA-256" in capsys.readouterr().err
 
 
 def test_pictures_that_changed_since_the_run_began_are_refused(tmp_path, capsys):

@@ -20,9 +20,9 @@ def evaluate_export_command(folder: Path, *, as_json: bool) -> int:
         rows = [
             [name, *(row.get(c, "-") for c in columns)] for name, row in found["correct"].items()
         ]
-        print_table(("split", *columns), rows, title=f"design {found['id']}, correct predictions")
-        # in full: these are the figures that front.csv has
-        print_table(("cost", "value"), [(k, repr(v)) for k, v in found["costs"].items()])
+        print_table(("split", *columns), rows, title=f"{found['id']}: correct predictions")
+        if found["costs"]:  # in full: these are the figures that front.csv has
+            print_table(("cost", "value"), [(k, repr(v)) for k, v in found["costs"].items()])
         for line in found["differences"]:
             print_error(line)
         if found["matches"]:

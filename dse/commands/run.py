@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from costs.errors import InputError
 from dse import session
 from dse.config import Experiment, load_config, naming
 from dse.console import print_json, print_line, print_table
@@ -82,11 +83,24 @@ def report_command(path: Path) -> None:
         print_line(str(file))
 
 
-def export_command(path: Path, pick: str, out: Path, *, as_json: bool) -> None:
-    """Write one design of a run for others."""
-    from dse.export import export_design
+def export_command(path: Path, pick: str | None, out: Path, *, as_json: bool) -> None:
+    """Write one design of a run, or the network of a run without a chip, for others."""
+    if method_of(path) in ("train", *COMPARISONS):
+        if pick is not None:
+            raise InputError(
+                "the run has one network to export", key="--pick", value=pick, allowed="none"
+            )
+        from dse.export_network import export_network
 
-    written = export_design(path, pick, out)
+        written = export_network(path, out)
+    else:
+        if pick is None:
+            raise InputError(
+                "missing", key="--pick", allowed="an id, knee, or bounds: accuracy>=0.9,energy"
+            )
+        from dse.export import export_design
+
+        written = export_design(path, pick, out)
     if as_json:
         print_json({"files": [str(file) for file in written]})
     else:

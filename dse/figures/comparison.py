@@ -55,13 +55,13 @@ def draw_comparison(rows: Sequence[Mapping[str, Any]]) -> Figure:
         )
         values = [float(row[name]) / float(rows[0][name]) for name in shares]
         bars = right.bar(np.arange(len(shares)) + offset, values, width, color=color)
-        right.bar_label(bars, [f"{value:.2g}" for value in values], fontsize=6.5, padding=1)
+        right.bar_label(bars, [f"{value:.3g}" for value in values], fontsize=6.5, padding=1)
     left.set_xticks(places, ["validation", "test"])
     left.set_ylabel("accuracy [%]")
     lowest = min(100 * float(row[f"{s}_low"]) for row in rows for s in ("validation", "test"))
     left.set_ylim(max(0.0, lowest - 5.0), 100.0)
     left.set_title("Accuracy, 95 % intervals")
-    labels = [words(name).replace("dram", "DRAM").replace(" ", "\n") for name in shares]
+    labels = [words(name).replace("dram", "DRAM").replace("macs", "MACs").replace(" ", "\n") for name in shares]
     right.set_xticks(np.arange(len(shares)), labels, fontsize=7.5)
     right.set_ylabel(f"over {rows[0]['id']}")
     right.set_title("Costs")
