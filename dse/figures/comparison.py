@@ -61,7 +61,8 @@ def draw_comparison(rows: Sequence[Mapping[str, Any]]) -> Figure:
     lowest = min(100 * float(row[f"{s}_low"]) for row in rows for s in ("validation", "test"))
     left.set_ylim(max(0.0, lowest - 5.0), 100.0)
     left.set_title("Accuracy, 95 % intervals")
-    labels = [words(name).replace("dram", "DRAM").replace("macs", "MACs").replace(" ", "\n") for name in shares]
+    named = [words(name).replace("dram", "DRAM").replace("macs", "MACs") for name in shares]
+    labels = [name.replace(" ", "\n") for name in named]
     right.set_xticks(np.arange(len(shares)), labels, fontsize=7.5)
     right.set_ylabel(f"over {rows[0]['id']}")
     right.set_title("Costs")
