@@ -2,8 +2,9 @@
 
     python benchmarks/training_step.py [EXPERIMENT.yaml [KEY=VALUE ...]]
 
-Plain, for `method: surface`: the network of one design whose pairs are all present at their
-largest width, without masks, gates and modulation. For `method: train`: the same network, with
+Plain, for `method: surface` and `method: joint`: the network of one design whose pairs are all
+present at their largest width, without masks, gates and modulation; a joint step trains weights,
+widths, assignment and hardware, and building its cost tables is printed apart. For `method: train`: the same network, with
 scaling, flip, crop and cutout written out here. Either is trained by a jitted step and a loop that
 know nothing of runs. Both see batches of the same size. They alternate step by step in one
 process, now one first and now the other, so that other work on the machine meets both alike; the
@@ -30,6 +31,8 @@ import optax
 from dse.augment import shift_pictures
 from dse.config import load_config
 from dse.context import Context, make_context
+from dse.joint import JointPhase
+from dse.tables import TablesPhase
 from dse.train import TrainContext, TrainPhase, make_train_context
 from dse.training import batch_indices, cross_entropy
 from dse.weights import WeightsPhase
@@ -129,6 +132,17 @@ def plain_training(context: TrainContext) -> tuple[Callable[[Any, int], Any], An
     return run, (jax.tree.map(jnp.copy, params), optimizer.init(params))
 
 
+def build_tables(context: Context) -> Any:
+    """The result of phase tables, its time printed: it is no part of a step, but of a run."""
+    phase, began = TablesPhase(context), time.process_time()
+    state = phase.init({})
+    for index in range(phase.count({})):
+        state, _ = phase.step(state, index)
+    tables = phase.result(state)
+    print(f"cost tables   {time.process_time() - began:7.1f} s of CPU (those cached are read)")
+    return tables
+
+
 def main() -> None:
     """Print the ratio."""
     path = sys.argv[1] if len(sys.argv) > 1 else "experiments/quickstart.yaml"
@@ -144,6 +158,9 @@ def main() -> None:
     else:
         context = make_context(config)
         phase = WeightsPhase(context)
+        if config.method == "joint":
+            phase = JointPhase(context)
+            phase.bind({"tables": build_tables(context)})
         advance = phase.step
         plain, plain_state = plain_step(context)
     state = phase.init({})
