@@ -15,14 +15,12 @@ from dse.experiment import phases
 from dse.handover import budgets_of, objective_of
 from dse.objective import TERMS
 from dse.outcomes import RunError
-from dse.policy import propose, sample_preferences
 from dse.recovery import choose_start
+from dse.requests import TRIED, start_design
 from dse.rundir import RunDir
 from dse.search import improve
-from dse.selection import free_ordinals, rounded
+from dse.selection import free_ordinals
 from dse.session import load_config_of
-
-TRIED = 16  # preferences around the one asked for, where a budget decides
 
 
 @dataclass(frozen=True)
@@ -96,27 +94,14 @@ def answer(
     Raises:
         RunError: if nothing that was found keeps the budgets.
     """
-    shape, context = surface.objective.shape, surface.context
+    context = surface.context
     objective = replace(surface.objective, budgets={**budgets_of(context), **budgets})
     vector = np.array([0.0, *(preference.get(name, 0.0) for name in TERMS[1:])])
     vector[0] = 1.0 - vector.sum()
-    asked = vector[:, None]
-    if budgets:
-        rng = np.random.default_rng(seed)
-        terms: list[str] = [*context.config.surface.policy.terms]
-        others = sample_preferences(rng, TRIED - 1, terms)
-        asked = np.concatenate([asked, others], axis=1)
-    policy = surface.outputs["policy"]["params"]
-    params = {name: np.asarray(value) for name, value in policy.items()}
-    tried, chosen = rounded(shape, *propose(shape, params, asked, np))
-    if "hardware" in surface.outputs:  # one chip for all
-        tried[len(shape.max_widths) :] = surface.outputs["hardware"]["knobs"][:, None]
-    start = 0
-    if asked.shape[1] > 1:
-        start = int(np.argmin(objective.value(vector[:, None], tried, chosen)))
-    ordinals, assignment = improve(
-        objective, vector, tried[:, start], chosen[:, start], free_ordinals(context, shape)
-    )
+    tried = TRIED if budgets else 1
+    _, start, cores = start_design(context, objective, surface.outputs, vector, tried, seed)
+    free = free_ordinals(context, objective.shape)
+    ordinals, assignment = improve(objective, vector, start, cores, free)
     costs = objective.costs(ordinals[:, None], assignment[:, None])
     if objective.penalty(costs)[0] > 0:
         limits = ", ".join(f"{name} {limit:g}" for name, limit in objective.budgets.items())

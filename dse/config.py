@@ -61,6 +61,14 @@ def parse_config(
     except ValidationError as error:
         raise _first_problem(error, document, file, set_keys or []) from None
     relaxation, key = config.assignment.relaxation, "assignment.relaxation"
+    if config.method != "surface" and config.requests:
+        raise InputError(
+            f"method: {config.method} would ignore them",
+            file=file,
+            key="requests",
+            value=f"{len(config.requests)} of them",
+            allowed="none; joint.preference and joint.budget with method: joint",
+        )
     if config.method != "joint" and relaxation != "softmax":
         raise InputError(
             f"method: {config.method} would ignore it",

@@ -17,6 +17,7 @@ from dse.joint import JointPhase
 from dse.policy import PolicyPhase
 from dse.predictor import PredictorPhase
 from dse.report import write_report
+from dse.requests import RequestsPhase
 from dse.rundir import RunDir
 from dse.runner import Phase
 from dse.selection import SelectionPhase
@@ -101,6 +102,7 @@ def phases(config: Experiment, rundir: RunDir) -> Sequence[Phase]:
             PolicyPhase(context),
             *([SharedHardwarePhase(context)] if shared else []),
             SelectionPhase(context),
+            *([RequestsPhase(context)] if config.requests else []),
             FinetunePhase(context),
         ]
     return [

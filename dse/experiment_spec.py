@@ -223,6 +223,23 @@ class Budget(Section):
     """Area [mm2]."""
 
 
+class Request(Section):
+    """A design asked for by name: by what it weighs, by what it may not exceed, or by both."""
+
+    preference: Preference = Preference()
+    """What the costs weigh; the task loss has the rest."""
+    budget: Budget = Budget()
+    """What the costs may not exceed."""
+
+    @model_validator(mode="after")
+    def _ask_for_something(self) -> Request:
+        if not any(self.preference.model_dump().values()) and not any(
+            self.budget.model_dump().values()
+        ):
+            raise ValueError("give a preference or a budget")
+        return self
+
+
 class Assignment(Section):
     """How the core of every layer is chosen by gradient, with `method: joint`."""
 
@@ -377,6 +394,9 @@ class Experiment(Section):
     """How task loss and costs become one number."""
     surface: Surface = Surface()
     """Options of `method: surface`."""
+    requests: list[Request] = []
+    """Designs that `method: surface` answers by name, beside the front; `joint` has one of its
+    own."""
     assignment: Assignment = Assignment()
     """How cores are chosen by gradient; `method: surface` takes the softmax."""
     joint: Joint = Joint()

@@ -14,7 +14,7 @@ import numpy as np
 
 from dse.context import Context
 from dse.design_objective import DesignObjective
-from dse.handover import objective_of, trained_weights
+from dse.handover import chosen_designs, objective_of, trained_weights
 from dse.training import batch_indices, make_optimizer, one_cycle
 
 
@@ -32,7 +32,7 @@ class FinetunePhase:
     def bind(self, outputs: dict[str, Any]) -> None:
         """Take the shared weights and the chosen designs."""
         self.weights = trained_weights(outputs)
-        chosen = outputs["selection"]
+        chosen = chosen_designs(outputs)
         objective: DesignObjective = objective_of(self.context, outputs)
         costs = objective.costs(chosen["ordinals"], chosen["assignment"])
         self.widths = objective.shape.widths(chosen["ordinals"]).astype(np.float32)
@@ -40,7 +40,7 @@ class FinetunePhase:
 
     def count(self, outputs: dict[str, Any]) -> int:
         """Steps of all designs, plus one for each that measures and keeps."""
-        return outputs["selection"]["ordinals"].shape[1] * (self.settings.steps + 1)
+        return chosen_designs(outputs)["ordinals"].shape[1] * (self.settings.steps + 1)
 
     def init(self, outputs: dict[str, Any]) -> dict[str, Any]:
         """Every design begins with the shared weights."""

@@ -23,7 +23,8 @@ from dse.handover import ROUNDINGS, chosen_designs, final_params, objective_of, 
 from dse.objective import COSTS, TERMS, calc_excess
 from dse.outcomes import RunError
 from dse.relaxed import extension_corners, split_ordinals
-from dse.rundir import DESIGNS, FRONT_FILE, write_atomically
+from dse.requests import limits_of, words_of
+from dse.rundir import ANSWERS_FILE, DESIGNS, FRONT_FILE, write_atomically
 
 
 class FrontPhase:
@@ -114,15 +115,47 @@ class FrontPhase:
         return allowed
 
     def _kept(self, state: dict[str, Any]) -> np.ndarray:
-        """Designs that no other dominates, in order of IO bytes, then energy."""
+        """Designs that no other dominates and those asked for, by IO bytes, then energy."""
         accuracy = state["correct"][0] / len(self.context.data.validation)
         points = np.stack([-accuracy, self.costs["io_bytes"], self.costs["energy_pj"]], axis=1)
         allowed = np.flatnonzero(self._allowed())
         kept = allowed[moocore.is_nondominated(points[allowed], keep_weakly=False)]
+        asked = [index for index in self._answers(state) if index is not None]
+        kept = np.unique([*kept, *asked]).astype(int)
         return kept[np.lexsort((points[kept, 2], points[kept, 1]))]
 
+    def _answers(self, state: dict[str, Any]) -> list[int | None]:
+        """The design that answers each request; None where none keeps its budget.
+
+        With a preference its own; with budgets alone the most accurate on validation of all that
+        keep them, then that of least IO bytes and energy.
+        """
+        answers: list[int | None] = []
+        for number, request in enumerate(self.context.config.requests):
+            excess = (
+                calc_excess(self.costs, limits_of(request.budget)) + 0.0 * self.costs["io_bytes"]
+            )
+            keeps = np.flatnonzero(self._allowed() & (excess <= 0))
+            if any(request.preference.model_dump().values()):
+                keeps = keeps[self.chosen["request"][keeps] == number]
+            order = np.lexsort((
+                self.costs["energy_pj"][keeps],
+                self.costs["io_bytes"][keeps],
+                -state["correct"][0, keeps],
+            ))  # fmt: skip
+            answers.append(int(keeps[order[0]]) if len(keeps) else None)
+        return answers
+
+    def _answer_rows(self, state: dict[str, Any], names: dict[int, str]) -> list[dict[str, Any]]:
+        """One row for each request: what was asked, and the id of its design or nothing."""
+        requests = self.context.config.requests
+        return [
+            {"request": words_of(request), "id": "" if index is None else names[index]}
+            for request, index in zip(requests, self._answers(state), strict=True)
+        ]
+
     def result(self, state: dict[str, Any]) -> dict[str, Any]:
-        """Write front.csv and the designs; both follow from the measurements alone."""
+        """Write front.csv, answers.csv and the designs; all follow from the measurements alone."""
         kept = self._kept(state)
         rows = []
         folder = self.run_dir / DESIGNS
@@ -136,6 +169,9 @@ class FrontPhase:
             if stale.stem not in {row["id"] for row in rows}:
                 stale.unlink()
         write_rows(self.run_dir / FRONT_FILE, rows)
+        if self.context.config.requests:
+            names = {int(index): row["id"] for index, row in zip(kept, rows, strict=True)}
+            write_rows(self.run_dir / ANSWERS_FILE, self._answer_rows(state, names))
         return {"kept": kept, **state}
 
     def _weights(self, index: int) -> dict[str, np.ndarray]:

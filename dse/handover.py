@@ -36,7 +36,9 @@ def trained_weights(outputs: dict[str, Any]) -> dict[str, Any]:
 
 def chosen_designs(outputs: dict[str, Any]) -> dict[str, Any]:
     """The chosen designs: ordinals, relaxed, assignment, gaps, preference, [.., designs] each."""
-    return outputs["joint"]["chosen"] if "joint" in outputs else outputs["selection"]
+    if "joint" in outputs:
+        return outputs["joint"]["chosen"]
+    return outputs.get("requests", outputs["selection"])
 
 
 def final_params(outputs: dict[str, Any]) -> dict[str, Any]:

@@ -21,9 +21,10 @@ from dse.augment import prepare_pictures
 from dse.context import Context
 from dse.design_objective import DesignObjective
 from dse.handover import ROUNDINGS, objective_of
-from dse.objective import TERMS, calc_excess, calc_terms, scalarise
+from dse.objective import calc_excess, calc_terms, scalarise
 from dse.policy import decode_ordinals, initial_raw
 from dse.relaxed import extend_objective, sample_ordinals
+from dse.requests import preference_vector
 from dse.search import polish
 from dse.training import (
     batch_indices,
@@ -33,14 +34,6 @@ from dse.training import (
 )
 
 Array = jax.Array
-
-
-def preference_vector(context: Context) -> np.ndarray:
-    """[5] the preference of `joint`, the task loss with what the costs leave."""
-    given = context.config.joint.preference.model_dump()
-    vector = np.array([0.0, *(given[name] for name in TERMS[1:])], np.float32)
-    vector[0] = 1.0 - vector.sum()
-    return vector
 
 
 class JointPhase:
@@ -58,7 +51,7 @@ class JointPhase:
             )
         self.context = context
         self.settings = context.config.joint
-        self.preference = preference_vector(context)
+        self.preference = preference_vector(context.config.joint.preference)
         self.steps = self.settings.steps
         self.weight_optimizer = make_optimizer(context.config.training)
         self.design_optimizer = optax.adam(self.settings.design_learning_rate)

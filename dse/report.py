@@ -17,6 +17,7 @@ from typing import Any
 from costs import strict_yaml
 from dse import charts, figures
 from dse.breakdown import Breakdown, break_down
+from dse.csv_rows import read_rows
 from dse.front_table import Front, read_front
 from dse.page import embed, folded, json_lines, lead, provenance, timing
 from dse.pick import knee_index
@@ -26,9 +27,10 @@ from dse.report_tables import (
     front_table,
     gap_table,
     summary,
+    table,
     tiles,
 )
-from dse.rundir import DESIGNS, FRONT_FILE, REPORT_FILE, RunDir, write_atomically
+from dse.rundir import ANSWERS_FILE, DESIGNS, FRONT_FILE, REPORT_FILE, RunDir, write_atomically
 
 Pictures = dict[str, str]  # name of a figure -> its caption
 
@@ -194,6 +196,7 @@ def _body(
             "gives. IO traffic is link traffic plus DRAM traffic. Click a heading to sort.",
             front_table(front, knee),
         ),
+        _section("Asked for by name", "", _answers(run)),
         _section("What changes along the front", "", picture("choices") + picture("energy")),
         _section(
             f"The chosen design, {knee}",
@@ -232,9 +235,21 @@ def _section(title: str, text: str, content: str) -> str:
     return f"<section><h2>{html.escape(title)}</h2>{paragraph}{content}</section>"
 
 
+def _answers(run: RunDir) -> str:
+    """The designs that answer the experiment's requests."""
+    if not (run.path / ANSWERS_FILE).exists():
+        return ""
+    rows = [
+        [row["request"], row["id"] or "no design that was found keeps it"]
+        for row in read_rows(run.path / ANSWERS_FILE)
+    ]
+    return table(["Request", "Design"], rows)
+
+
 def _files(run: RunDir) -> str:
     """What else the run directory holds, as links relative to the page."""
     said = {
+        ANSWERS_FILE: "which design answers each request",
         FRONT_FILE: "every design with all its columns",
         DESIGNS: "each design as YAML, and its weights",
         run.figures.name: "the pictures of this page as PNG",

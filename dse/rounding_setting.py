@@ -26,9 +26,9 @@ from dse.context import Context, make_context
 from dse.design_objective import DesignObjective
 from dse.experiment_spec import Experiment
 from dse.handover import objective_of
-from dse.joint import preference_vector
 from dse.objective import calc_terms, scalarise
 from dse.relaxed import extension_corners
+from dse.requests import preference_vector
 from dse.tables import TablesPhase
 from dse.training import EVALUATED_AT_ONCE, cross_entropy, make_optimizer
 
@@ -88,7 +88,7 @@ class Setting:
 
     def values(self, costs: Mapping[str, np.ndarray]) -> np.ndarray:
         """[designs] weighted log costs: the objective without the task loss."""
-        preference = preference_vector(self.context)
+        preference = preference_vector(self.context.config.joint.preference)
         terms = calc_terms(0.0, dict(costs), self.objective.reference, 1.0)
         return scalarise(preference[:, None], [0.0 * terms[1], *terms[1:]], "linear", 1.0)
 
@@ -144,7 +144,10 @@ def make_step(setting: Setting) -> Callable[..., Any]:
     """
     context = setting.context
     net, training = context.net, context.config.training
-    weight = float(preference_vector(context)[0]) * context.config.objective.task_scale
+    weight = (
+        float(preference_vector(context.config.joint.preference)[0])
+        * context.config.objective.task_scale
+    )
     optimizer = make_optimizer(training)
     abstract = jax.eval_shape(net.init, jax.random.key(0))[0]
     tree = jax.tree.structure(jax.eval_shape(optimizer.init, abstract))

@@ -30,6 +30,7 @@ DESIGNS = "designs"
 FIGURES = "figures"
 LOCK_FILE = "lock"
 FRONT_FILE = "front.csv"
+ANSWERS_FILE = "answers.csv"
 REPORT_FILE = "report.html"
 RESULT_FILE = "result.csv"  # of the methods that have no front
 EPOCHS_FILE = "epochs.csv"

@@ -167,6 +167,48 @@ def test_killed_and_resumed_run_is_bit_identical(experiment, surface_run):
     compare_runs(out, surface_run)
 
 
+@pytest.mark.slow
+def test_one_chip_and_requests_killed_in_the_policy_and_resumed(experiment):
+    """`hardware.mode: shared` with requests: one chip in all rows, every request answered."""
+    wanted = "{budget: {io_bytes: 300}}, {preference: {energy: 0.5}}, {budget: {io_bytes: 70}}"
+    asked = f"requests=[{wanted}]"
+    options = ["--set", "hardware.mode=shared", "--set", asked, "--set", "surface.policy.steps=400"]
+    whole, killed = (experiment.parent / name for name in ("shared", "shared_killed"))
+    printed = finish(["run", experiment, "--out", whole, *options], experiment.parent)
+    process = start(["run", experiment, "--out", killed, *options], experiment.parent)
+    metrics = killed / "metrics.jsonl"
+    while process.poll() is None and not (metrics.exists() and '"policy"' in metrics.read_text()):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    finish(["resume", killed], experiment.parent)
+    compare_runs(killed, whole)
+
+    rows = rows_of(whole)
+    for name in rows[0]:
+        if name.startswith("knob_") or name in ("area_mm2", "hardware_gap"):
+            assert len({row[name] for row in rows}) == 1, name
+    answers = list(csv.DictReader((whole / "answers.csv").read_text().splitlines()))
+    assert [row["request"] for row in answers] == [
+        "io_bytes <= 300", "prefer energy 0.5", "io_bytes <= 70",
+    ]  # fmt: skip
+    by_id = {row["id"]: row for row in rows}
+    met = [row for row in rows if float(row["io_bytes"]) <= 300]
+    best = max(float(row["validation_accuracy"]) for row in met)
+    assert float(by_id[answers[0]["id"]]["io_bytes"]) <= 300
+    assert float(by_id[answers[0]["id"]]["validation_accuracy"]) == best
+    assert float(by_id[answers[1]["id"]]["preference_energy"]) == 0.5
+    assert answers[2]["id"] == ""  # the input and the output alone are 74 bytes
+    assert "io_bytes <= 70: no design that was found keeps it" in printed
+    less = ["ask", whole, "--budget", "io_bytes=200", "--json"]
+    found = json.loads(finish(less, experiment.parent))
+    for kind, sizes in found["hardware"].items():
+        assert {f"knob_{kind}_{knob}": str(size) for knob, size in sizes.items()}.items() <= (
+            rows[0].items()
+        )
+
+
 def test_sigterm_leaves_a_verified_checkpoint(experiment):
     out = experiment.parent / "stopped"
     process = start(["run", experiment, "--out", out], experiment.parent)

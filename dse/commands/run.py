@@ -13,6 +13,7 @@ from dse.config import Experiment, load_config, naming
 from dse.console import print_json, print_line, print_table
 from dse.front_table import Front, Row, read_front
 from dse.rundir import (
+    ANSWERS_FILE,
     EPOCHS_FILE,
     FRONT_FILE,
     REPORT_FILE,
@@ -133,11 +134,19 @@ def show_run(rundir: RunDir, *, as_json: bool) -> None:
     if method in COMPARISONS:
         _show_comparison(rundir, as_json=as_json)
         return
+    from dse.csv_rows import read_rows
+
     front = read_front(rundir.path / FRONT_FILE)
+    asked = rundir.path / ANSWERS_FILE
+    answers = read_rows(asked) if asked.exists() else []
     if as_json:
-        print_json({"run": str(rundir.path), "front": [_json_row(row) for row in front.rows]})
+        rows = [_json_row(row) for row in front.rows]
+        told = {"answers": answers} if answers else {}
+        print_json({"run": str(rundir.path), "front": rows, **told})
         return
     print_front(front)
+    for row in answers:
+        print_line(f"{row['request']}: {row['id'] or 'no design that was found keeps it'}")
     names = [FRONT_FILE, REPORT_FILE, "figures", "designs"]
     count = "1 design" if len(front) == 1 else f"{len(front)} designs"
     print_line(f"{count} in {rundir.path}: {', '.join(names)}")

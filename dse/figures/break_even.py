@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from dse.break_even import LINE_RATIOS, break_even_mac_pj
@@ -25,7 +26,7 @@ def draw_break_even(rows: Sequence[Mapping[str, Any]]) -> Figure:
     link = np.unique([row["link_pj_per_bit"] for row in rows])
     mac = np.unique([row["mac_pj"] for row in rows])
     place = {(row["mac_pj"], row["link_pj_per_bit"]): row for row in rows}
-    figure, panels = new_figure(9.6, 4.2, 1, 2, sharey=True)
+    figure, panels = new_figure(9.6, 4.5, 1, 2, sharey=True)
     for axes, column, label, options in (
         (panels[0], "ratio", "bottleneck ratio", {"cmap": "viridis", "norm": LogNorm(1.0)}),
         (panels[1], "saved", "energy saved [%]", {"cmap": "cividis", "vmin": 0.0}),
@@ -43,6 +44,8 @@ def draw_break_even(rows: Sequence[Mapping[str, Any]]) -> Figure:
     panels[0].set_ylabel("energy of a MAC with its memory accesses [pJ]")
     panels[0].set_title("Ratio with the least energy")
     panels[1].set_title("Saved at equal predicted accuracy")
+    line = Line2D([], [], color=ACCENT, label="one pair of ratio r breaks even; below it pays")
+    figure.legend(handles=[line], loc="outside lower center")
     return figure
 
 
