@@ -4,13 +4,13 @@
 
 Plain, for `method: surface` and `method: joint`: the network of one design whose pairs are all
 present at their largest width, without masks, gates and modulation; a joint step trains weights,
-widths, assignment and hardware, and building its cost tables is printed apart. For `method: train`:
-the same network, with scaling, flip, crop and cutout written out here. Either is trained by a
-jitted step and a loop that know nothing of runs. Both see batches of the same size. They alternate step by
-step in one process, now one first and now the other, so that other work on the machine meets both
-alike; the ratio is the median over pairs of neighbouring steps, with the 95 % interval of a median.
-It is given in CPU time (all threads of the process) and by the clock. Validation at the end of an
-epoch is not timed.
+widths, assignment and hardware, and building its cost tables is printed apart. For `method:
+train`: the same network, with scaling, flip, crop and cutout written out here. Either is trained
+by a jitted step and a loop that know nothing of runs. Both see batches of the same size. They
+alternate step by step in one process, now one first and now the other, so that other work on the
+machine meets both alike; the ratio is the median over pairs of neighbouring steps, with the 95 %
+interval of a median. It is given in CPU time (all threads of the process) and by the clock.
+Validation at the end of an epoch is not timed.
 """
 
 from __future__ import annotations
