@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dse.csv_rows import read_rows
-from dse.figures.comparison import SHARES, draw_comparison
+from dse.figures.comparison import SHARES, draw_comparison, heading
 from dse.figures.training import draw_training
 from dse.page import json_lines, write_plain_page
 from dse.report_tables import shown, table
@@ -17,6 +17,7 @@ TABLES = {"blocks.csv": "What each block keeps"}
 """Further tables that a method may write, and their headings."""
 MEASURING = ("compare", "measure")
 """Phases whose steps are networks that are measured one after the other, not a training."""
+CAPTION = "Accuracies with 95 % intervals; costs over those of the first network."
 HEADINGS = ("id", "validation_accuracy", "test_accuracy")
 """Columns that stand first."""
 
@@ -46,16 +47,20 @@ def write_comparison_report(run_dir: str | Path) -> list[Path]:
         _as_table(rows, result_columns(rows)),
         "<p>The test pictures were read once, at the end; nothing was chosen by them.</p>",
     ]
-    for name, heading in TABLES.items():
+    for name, title in TABLES.items():
         if (run.path / name).exists():
             found = read_rows(run.path / name)
-            results += [f"<h2>{heading}</h2>", _as_table(found, list(found[0]))]
+            results += [f"<h2>{title}</h2>", _as_table(found, list(found[0]))]
     figures = {
-        "comparison": (draw_comparison(rows), "Networks side by side; test pictures."),
+        "comparison": (
+            draw_comparison(rows),
+            "Accuracies with 95 % intervals; costs over those of the first network.",
+        ),
         "training": (draw_training(metrics), "What each phase logged."),
     }
     return write_plain_page(run, results, figures)
 
 
 def _as_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
-    return table(list(columns), [[shown(name, row[name]) for name in columns] for row in rows])
+    cells = [[shown(name, row[name]) for name in columns] for row in rows]
+    return table([heading(name) for name in columns], cells)

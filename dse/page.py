@@ -31,7 +31,9 @@ body {{ max-width: 960px; margin: 30px auto; padding: 0 24px; color: #1d2733;
 table {{ border-collapse: collapse; font-size: 13.5px; }}
 th, td {{ padding: 5px 10px; text-align: right; border-bottom: 1px solid #e2e7ec; }}
 th:first-child, td:first-child, td.text {{ text-align: left; }}
-img {{ max-width: 100%; }} figcaption, .lead {{ color: #5d6976; }}
+th {{ vertical-align: bottom; font-weight: 600; }} .scroll {{ overflow-x: auto; margin: 10px 0; }}
+summary {{ cursor: pointer; }} img {{ max-width: 100%; }} figure {{ margin: 14px 0; }}
+figcaption, .lead {{ color: #5d6976; }}
 </style></head><body><h1>{title}</h1><p class="lead">{lead}</p>{body}</body></html>
 """
 

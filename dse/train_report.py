@@ -64,7 +64,7 @@ def write_train_report(run_dir: str | Path) -> list[Path]:
         ]
         for name in ("validation", "test")
     ]
-    facts = {name: result[name] for name in FACTS}
+    facts = {name: shown(name, result[name]) for name in FACTS}
     if "pictures_per_s" in result:
         facts["pictures per second, validation included"] = f"{result['pictures_per_s']:,.0f}"
     curve = [[shown(name, value) for name, value in row.items()] for row in epochs]

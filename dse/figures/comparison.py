@@ -25,6 +25,11 @@ SHARES = (
 PARTS = ("accuracy", "low", "high")
 
 
+def heading(name: str) -> str:
+    """A column's name as a reader says it."""
+    return words(name).replace("dram", "DRAM").replace("macs", "MACs")
+
+
 @styled
 def draw_comparison(rows: Sequence[Mapping[str, Any]]) -> Figure:
     """Accuracy with 95 % intervals, and costs over those of the first row, a bar a network.
@@ -55,14 +60,14 @@ def draw_comparison(rows: Sequence[Mapping[str, Any]]) -> Figure:
         )
         values = [float(row[name]) / float(rows[0][name]) for name in shares]
         bars = right.bar(np.arange(len(shares)) + offset, values, width, color=color)
-        right.bar_label(bars, [f"{value:.3g}" for value in values], fontsize=6.5, padding=1)
+        shown = [f"{value:.3g}".removeprefix("0") for value in values]
+        right.bar_label(bars, shown, fontsize=6.5, padding=1)
     left.set_xticks(places, ["validation", "test"])
     left.set_ylabel("accuracy [%]")
     lowest = min(100 * float(row[f"{s}_low"]) for row in rows for s in ("validation", "test"))
     left.set_ylim(max(0.0, lowest - 5.0), 100.0)
     left.set_title("Accuracy, 95 % intervals")
-    named = [words(name).replace("dram", "DRAM").replace("macs", "MACs") for name in shares]
-    labels = [name.replace(" ", "\n") for name in named]
+    labels = [heading(name).replace(" ", "\n") for name in shares]
     right.set_xticks(np.arange(len(shares)), labels, fontsize=7.5)
     right.set_ylabel(f"over {rows[0]['id']}")
     right.set_title("Costs")
