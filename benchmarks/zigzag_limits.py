@@ -1,9 +1,9 @@
 """The highest limit of loop factors at which ZigZag's own search of ResNet-18 ends within an hour.
 
 Searches every distinct layer of one accelerator at a limit, and writes a row for each as soon as it
-is there. What all 21 layers take is the sum over layers, each as often as the network has it. Then
-counts the loop orders of the next limits and divides them by the rate measured, which says whether
-those could end too. Needs the extra `peers`.
+is there; run again, it goes on after those. What all 21 layers take is the sum over layers, each as
+often as the network has it. Then counts the loop orders of this limit and of the next two and
+divides them by the rate measured, which says whether those could end. Needs the extra `peers`.
 
     python benchmarks/zigzag_limits.py --out limits.csv [--accelerator eyeriss_like] [--limit 8]
     python benchmarks/zigzag_limits.py --out limits.csv --show     # only what limits.csv says
@@ -12,6 +12,7 @@ those could end too. Needs the extra `peers`.
 import argparse
 import csv
 from pathlib import Path
+from typing import Any
 
 HOUR_S = 3600.0
 COLUMNS = (
@@ -19,81 +20,94 @@ COLUMNS = (
 )  # fmt: skip
 
 
+def read_rows(out: Path) -> list[dict[str, str]]:
+    """What has been measured."""
+    if not out.exists():
+        return []
+    with out.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
 def measure(out: Path, accelerator: str, limit: int) -> None:
-    """Appends a row for each distinct layer, until an hour is over."""
+    """Appends a row for each distinct layer not measured yet, until an hour of them is over.
+
+    Layers of few loop orders come first.
+    """
     import zigzag_peer
 
     built, nodes = zigzag_peer.load(accelerator)
-    names: dict[str, list[str]] = {}
+    same: dict[str, list[Any]] = {}
     for node in nodes:
-        names.setdefault(zigzag_peer.shape_of(node), []).append(node.name)
-    first = {node.name: node for node in nodes}
-    with out.open("a", newline="") as file:
-        rows = csv.DictWriter(file, COLUMNS)
-        if file.tell() == 0:
-            rows.writeheader()
-        left = HOUR_S
-        for same in names.values():
-            node = first[same[0]]
-            orderings = zigzag_peer.count_orderings(built, node, limit)
-            try:
-                found = zigzag_peer.search(built, node, limit, left)
-            except TimeoutError:
-                print(f"{accelerator}: limit {limit} does not end within an hour")
-                return
-            left -= found.cpu_s
+        same.setdefault(zigzag_peer.shape_of(node), []).append(node)
+    known = {
+        row["layer"]: float(row["cpu_s"])
+        for row in read_rows(out)
+        if (row["accelerator"], int(row["limit"])) == (accelerator, limit)
+    }
+    left = HOUR_S - sum(known.values())
+    orderings = {
+        copies[0].name: zigzag_peer.count_orderings(built, copies[0], limit)
+        for copies in same.values()
+    }
+    for copies in sorted(same.values(), key=lambda nodes: orderings[nodes[0].name]):
+        node = copies[0]
+        if node.name in known:
+            continue
+        try:
+            found = zigzag_peer.search(built, node, limit, left)
+        except TimeoutError:
+            print(f"{accelerator}: limit {limit} does not end within an hour")
+            return
+        left -= found.cpu_s
+        with out.open("a", newline="") as file:
+            rows = csv.DictWriter(file, COLUMNS)
+            if file.tell() == 0:
+                rows.writeheader()
             rows.writerow(
                 {
                     "accelerator": accelerator,
-                    "layer": same[0],
-                    "copies": len(same),
+                    "layer": node.name,
+                    "copies": len(copies),
                     "limit": limit,
-                    "orderings": orderings,
+                    "orderings": orderings[node.name],
                     "evaluations": found.evaluations,
                     "cpu_s": round(found.cpu_s, 2),
                     "energy_pj": found.energy_pj,
                 }
             )
-            file.flush()
 
 
 def show(out: Path) -> None:
-    """Time of all layers at every limit measured, and a forecast for the next two."""
-    with out.open(newline="") as file:
-        table = list(csv.DictReader(file))
+    """Time of every limit measured, and a forecast for what was not and for the next two."""
+    table = read_rows(out)
     for accelerator in dict.fromkeys(row["accelerator"] for row in table):
         mine = [row for row in table if row["accelerator"] == accelerator]
-        limit, rate = 0, 0.0
-        for limit in sorted({int(row["limit"]) for row in mine}):
+        limits = sorted({int(row["limit"]) for row in mine})
+        rate = 0.0
+        for limit in limits:
             rows = [row for row in mine if int(row["limit"]) == limit]
-            total, energy, evaluations, seconds = 0.0, 0.0, 0, 0.0
-            for row in rows:
-                copies = int(row["copies"])
-                total += copies * float(row["cpu_s"])
-                energy += copies * float(row["energy_pj"])
-                evaluations += int(row["evaluations"])
-                seconds += float(row["cpu_s"])
-            rate = evaluations / seconds
-            layers = sum(int(row["copies"]) for row in rows)
+            copies = [int(row["copies"]) for row in rows]
+            times = [float(row["cpu_s"]) for row in rows]
+            rate = sum(int(row["evaluations"]) for row in rows) / sum(times)
+            total = sum(n * s for n, s in zip(copies, times, strict=True))
             print(
-                f"{accelerator} limit {limit}: {layers} layers of {len(rows)} shapes, "
-                f"{total / 60:.1f} CPU min ({seconds / 60:.1f} for the shapes), "
-                f"{rate:.0f} evaluations/s, {energy / 1e6:.6f} uJ"
+                f"{accelerator} limit {limit}: {sum(copies)} layers of {len(rows)} shapes, "
+                f"{total / 60:.1f} CPU min, {rate:.0f} evaluations/s"
             )
-        _forecast(accelerator, limit, rate)
+        _forecast(accelerator, (limits[-1], limits[-1] + 1, limits[-1] + 2), rate)
 
 
-def _forecast(accelerator: str, limit: int, rate: float) -> None:
+def _forecast(accelerator: str, limits: tuple[int, ...], rate: float) -> None:
     try:
         import zigzag_peer
     except ModuleNotFoundError:
         return
     built, nodes = zigzag_peer.load(accelerator)
-    for above in (limit + 1, limit + 2):
-        orderings = sum(zigzag_peer.count_orderings(built, node, above) for node in nodes)
+    for limit in limits:
+        orderings = sum(zigzag_peer.count_orderings(built, node, limit) for node in nodes)
         print(
-            f"{accelerator} limit {above}: {orderings:,} loop orders, "
-            f"{orderings / rate / HOUR_S:.1f} CPU hours at that rate"
+            f"{accelerator} limit {limit}: {orderings:,} loop orders of {len(nodes)} layers, "
+            f"{orderings / rate / 60:.0f} CPU min at that rate"
         )
 
 

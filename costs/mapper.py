@@ -297,8 +297,9 @@ class BestMapping:
         pruned: how many partial mappings were dropped, by reason.
         compared: candidates that were compared by their exact cost.
         compulsory_bytes: traffic that no mapping undercuts, by operand [bytes].
-        bound: objective that no mapping undercuts; that of this mapping where it is proved.
-        proved: whether it is the optimum; not where the time for the proof was over.
+        bound: objective that no mapping undercuts by equation (1) of docs/theory/mapping_space.md;
+            that of this mapping where it is proved. Real counts can be lower, see there.
+        proved: whether it is the optimum by (1); not where the time for the proof was over.
     """
 
     mapping: Mapping
