@@ -10,6 +10,12 @@ import numpy as np
 from dse.compare import paired_interval
 
 Rows = Sequence[Mapping[str, Any]]
+_FALLS = {"negative": "falls", "positive": "rises", "undecided": "does not tell"}
+_FASTER = {
+    "positive": "{shallow} falls faster than {deep}",
+    "negative": "{deep} falls faster than {shallow}",
+    "undecided": "whether {shallow} falls faster than {deep} is not decided",
+}
 
 
 def accuracies(rows: Rows, network: str) -> tuple[np.ndarray, np.ndarray]:
@@ -22,9 +28,17 @@ def accuracies(rows: Rows, network: str) -> tuple[np.ndarray, np.ndarray]:
     return np.array(ratios), np.array([[table[s, r] for r in ratios] for s in whole])
 
 
-def slopes(rows: Rows, network: str) -> np.ndarray:
-    """[seeds] points of accuracy that each doubling of the ratio changes, by least squares."""
+def slopes(rows: Rows, network: str, *, pairs: bool = False) -> np.ndarray:
+    """[seeds] points of accuracy that each doubling of the ratio changes, by least squares.
+
+    Args:
+        rows: of `dse.bottleneck_study`.
+        network: which.
+        pairs: leave out ratio 1, which has no pair: whatever a pair costs, however wide, is then no
+            part of the slope.
+    """
     ratios, found = accuracies(rows, network)
+    ratios, found = (part[..., (ratios > 1) | (not pairs)] for part in (ratios, found))
     x = np.log2(ratios) - np.log2(ratios).mean()
     return found @ x / (x @ x)
 
@@ -58,22 +72,18 @@ def trends(rows: Rows) -> list[str]:
     """The two published trends in plain words, whatever they turn out to be."""
     networks = networks_of(rows)
     said = []
-    for network in networks:
-        given = slopes(rows, network)
-        outcome = {"negative": "falls", "positive": "rises", "undecided": "does not tell"}
-        said.append(
-            f"{network}: accuracy {outcome[verdict(given)]} with the ratio, {_words(given)}"
-        )
-    shallow, deep = networks[0], networks[-1]
-    count = min(len(slopes(rows, n)) for n in (shallow, deep))
-    given = slopes(rows, deep)[:count] - slopes(rows, shallow)[:count]
-    outcome = {
-        "positive": f"{shallow} falls faster than {deep}",
-        "negative": f"{deep} falls faster than {shallow}",
-        "undecided": f"whether {shallow} falls faster than {deep} is not decided",
-    }
-    if len(networks) > 1:
-        said.append(f"{outcome[verdict(given)]}: slopes differ by {_words(given)}")
+    for pairs in (False, True):
+        within = ", among ratios above 1" if pairs else ""
+        given = {network: slopes(rows, network, pairs=pairs) for network in networks}
+        for network, values in given.items():
+            outcome = _FALLS[verdict(values)]
+            said.append(f"{network}: accuracy {outcome} with the ratio{within}, {_words(values)}")
+        if len(networks) > 1:
+            shallow, deep = networks[0], networks[-1]
+            count = min(len(given[shallow]), len(given[deep]))
+            values = given[deep][:count] - given[shallow][:count]
+            outcome = _FASTER[verdict(values)].format(shallow=shallow, deep=deep)
+            said.append(f"{outcome}{within}: slopes differ by {_words(values)}")
     return said
 
 

@@ -107,12 +107,23 @@ def test_trends_are_told_as_they_are() -> None:
     assert said[0].startswith("cifar_resnet8: accuracy falls with the ratio, -4.00 points")
     assert said[2].startswith("cifar_resnet8 falls faster than cifar_resnet20: slopes differ by +2")
     assert summarise(rows)[1]["slope_high"] < 0
+    np.testing.assert_allclose(slopes(rows, "cifar_resnet8", pairs=True), [-4.0, -4.2, -3.8])
+    assert "among ratios above 1" in said[3]
 
     turned = rows_of("cifar_resnet8", [1.0, 1.1]) + rows_of("cifar_resnet20", [-2.0, 2.0])
     assert "does not tell" in trends(turned)[1]
     assert "is not decided" in trends(turned)[2]
     deep = rows_of("cifar_resnet8", [1.0, 1.1]) + rows_of("cifar_resnet20", [3.0, 3.1])
     assert trends(deep)[2].startswith("cifar_resnet20 falls faster than cifar_resnet8")
+
+
+def test_what_a_pair_costs_at_any_ratio_can_be_left_out() -> None:
+    rows = rows_of("cifar_resnet8", [1.0, 1.0])
+    lifted = [
+        {**row, "test_accuracy": row["test_accuracy"] + 0.1 * (row["ratio"] == 1)} for row in rows
+    ]
+    np.testing.assert_allclose(slopes(lifted, "cifar_resnet8", pairs=True), [-1.0, -1.0])
+    assert (slopes(lifted, "cifar_resnet8") < -2.0).all()
 
 
 def test_one_seed_decides_nothing() -> None:
