@@ -230,7 +230,11 @@ class Subject:
 
 
 def run_cells(
-    config: Experiment, folder: Path, progress: Callable[[str, float, int, int, int], None]
+    config: Experiment,
+    folder: Path,
+    progress: Callable[[str, float, int, int, int], None],
+    *,
+    train: bool = True,
 ) -> list[Row]:
     """All cells, seed by seed, those that stand in the folder taken from there.
 
@@ -238,9 +242,11 @@ def run_cells(
         config: the experiment; its `bottlenecks` say which cells.
         folder: where each cell is kept, and each state where ratios part.
         progress: told (network, ratio, seed, number, of) before each.
+        train: whether to train those that are missing, or leave them out.
 
     Raises:
-        InputError: if the folder holds cells of another experiment, or a key does not fit.
+        InputError: if the folder holds cells of another experiment, or none at all, or a key does
+            not fit.
     """
     study = config.bottlenecks
     folder.mkdir(parents=True, exist_ok=True)
@@ -261,7 +267,11 @@ def run_cells(
             trunk = subject(name).trunk(seed, folder / f"{name}-{seed}.safetensors")
             return subject(name).measure(ratio, seed, trunk)
 
-        rows.append(kept_cell(folder / f"{name}-{seed}-{ratio:g}.json", fixed, make))
+        file = folder / f"{name}-{seed}-{ratio:g}.json"
+        if train or file.exists():
+            rows.append(kept_cell(file, fixed, make))
+    if not rows:
+        raise InputError("holds no cell of this study", file=folder)
     return rows
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,18 +19,22 @@ _FASTER = {
 }
 
 
-def accuracies(rows: Rows, network: str) -> tuple[np.ndarray, np.ndarray]:
-    """Ratios [ratios] and test accuracies [seeds, ratios] [%] of the seeds that have them all."""
-    mine = [row for row in rows if row["method"] == "ratio" and row["network"] == network]
-    ratios = sorted({float(row["ratio"]) for row in mine})
-    table = {(row["seed"], float(row["ratio"])): 100.0 * row["test_accuracy"] for row in mine}
+def accuracies(rows: Rows, network: str) -> tuple[np.ndarray, dict[int, np.ndarray]]:
+    """Ratios [ratios] of the study, and test accuracies [%] of each seed that has them all."""
+    cells = [row for row in rows if row["method"] == "ratio"]
+    ratios = sorted({float(row["ratio"]) for row in cells})
+    table = {
+        (row["seed"], float(row["ratio"])): 100.0 * row["test_accuracy"]
+        for row in cells
+        if row["network"] == network
+    }
     seeds = sorted({seed for seed, _ in table})
     whole = [seed for seed in seeds if all((seed, ratio) in table for ratio in ratios)]
-    return np.array(ratios), np.array([[table[s, r] for r in ratios] for s in whole])
+    return np.array(ratios), {s: np.array([table[s, r] for r in ratios]) for s in whole}
 
 
-def slopes(rows: Rows, network: str, *, pairs: bool = False) -> np.ndarray:
-    """[seeds] points of accuracy that each doubling of the ratio changes, by least squares.
+def slopes(rows: Rows, network: str, *, pairs: bool = False) -> dict[int, float]:
+    """Points of accuracy that each doubling of the ratio changes, by least squares, for each seed.
 
     Args:
         rows: of `dse.bottleneck_study`.
@@ -38,32 +43,34 @@ def slopes(rows: Rows, network: str, *, pairs: bool = False) -> np.ndarray:
             part of the slope.
     """
     ratios, found = accuracies(rows, network)
-    ratios, found = (part[..., (ratios > 1) | (not pairs)] for part in (ratios, found))
-    x = np.log2(ratios) - np.log2(ratios).mean()
-    return found @ x / (x @ x)
+    taken = (ratios > 1) | (not pairs)
+    x = np.log2(ratios[taken]) - np.log2(ratios[taken]).mean()
+    return {seed: float(values[taken] @ x / (x @ x)) for seed, values in found.items()}
 
 
 def networks_of(rows: Rows) -> list[str]:
-    """Networks whose ratios were trained, in their order: shallow to deep."""
-    return list(dict.fromkeys(row["network"] for row in rows if row["method"] == "ratio"))
+    """Networks with a seed whose ratios were all trained, in their order: shallow to deep."""
+    found = dict.fromkeys(row["network"] for row in rows if row["method"] == "ratio")
+    return [network for network in found if accuracies(rows, network)[1]]
 
 
 def verdict(values: np.ndarray) -> str:
     """Which sign the mean of these has, if its 95 % interval tells."""
+    if len(values) < 2:
+        return "undecided"
     low, high = paired_interval(values)
-    if len(values) > 1 and low > 0:
-        return "positive"
-    return "negative" if len(values) > 1 and high < 0 else "undecided"
+    return "positive" if low > 0 else "negative" if high < 0 else "undecided"
 
 
 def summarise(rows: Rows) -> list[dict[str, Any]]:
     """A row for each network: accuracies [%] and the slope with its interval [points/doubling]."""
     found = []
     for network in networks_of(rows):
-        ratios, values = accuracies(rows, network)
-        low, high = paired_interval(slopes(rows, network))
+        ratios, by_seed = accuracies(rows, network)
+        values, slope = np.array([*by_seed.values()]), np.array([*slopes(rows, network).values()])
+        low, high = paired_interval(slope)
         means = {f"ratio_{r:g}": m for r, m in zip(ratios, values.mean(axis=0), strict=True)}
-        line = {"network": network, **means, "slope": float(slopes(rows, network).mean())}
+        line = {"network": network, **means, "slope": float(slope.mean())}
         found.append(line | {"slope_low": low, "slope_high": high, "seeds": len(values)})
     return found
 
@@ -75,19 +82,21 @@ def trends(rows: Rows) -> list[str]:
     for pairs in (False, True):
         within = ", among ratios above 1" if pairs else ""
         given = {network: slopes(rows, network, pairs=pairs) for network in networks}
-        for network, values in given.items():
+        for network, slope in given.items():
+            values = np.array([*slope.values()])
             outcome = _FALLS[verdict(values)]
             said.append(f"{network}: accuracy {outcome} with the ratio{within}, {_words(values)}")
-        if len(networks) > 1:
-            shallow, deep = networks[0], networks[-1]
-            count = min(len(given[shallow]), len(given[deep]))
-            values = given[deep][:count] - given[shallow][:count]
+        for shallow, deep in itertools.combinations(networks, 2):
+            common = [seed for seed in given[shallow] if seed in given[deep]]
+            values = np.array([given[deep][seed] - given[shallow][seed] for seed in common])
             outcome = _FASTER[verdict(values)].format(shallow=shallow, deep=deep)
             said.append(f"{outcome}{within}: slopes differ by {_words(values)}")
     return said
 
 
 def _words(values: np.ndarray) -> str:
+    if not len(values):
+        return "no seed in common"
     low, high = paired_interval(values)
     return (
         f"{values.mean():+.2f} points per doubling, 95 % interval [{low:+.2f}, {high:+.2f}], "

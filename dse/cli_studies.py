@@ -81,13 +81,16 @@ def bottlenecks(
         list[Path],
         typer.Option(metavar="RUN", help="A finished run, drawn over it; repeatable."),
     ] = [],  # noqa: B006 - typer copies defaults
+    train: Annotated[
+        bool, typer.Option(help="Train what is missing; else tell of what is there.")
+    ] = True,
     data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Accuracy and bytes moved by bottleneck ratio and depth; goes on where it was stopped."""
     from dse.commands.bottlenecks import bottlenecks_command
 
-    bottlenecks_command(config, out, set_, surface, as_json=as_json)
+    bottlenecks_command(config, out, set_, surface, train=train, as_json=as_json)
 
 
 def compare(

@@ -5,15 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from costs.errors import InputError
 from dse.console import print_json, print_line, print_table
 
 
 def bottlenecks_command(
-    config: Path, out: Path, overrides: Sequence[str], surfaces: Sequence[Path], *, as_json: bool
+    config: Path,
+    out: Path,
+    overrides: Sequence[str],
+    surfaces: Sequence[Path],
+    *,
+    train: bool,
+    as_json: bool,
 ) -> None:
     """Train every (network, seed, ratio), test the two trends; goes on where it was stopped."""
     from dse.bottleneck_study import run_cells, surface_rows
-    from dse.bottleneck_trends import summarise, trends
+    from dse.bottleneck_trends import networks_of, summarise, trends
     from dse.config import load_config, naming
     from dse.study import write_study
 
@@ -25,7 +32,9 @@ def bottlenecks_command(
             print_line(f"{number} of {of}: {network}, ratio {ratio:g}, seed {seed}")
 
     with naming(config):
-        rows = run_cells(experiment, out / "cells", progress)
+        rows = run_cells(experiment, out / "cells", progress, train=train)
+    if not networks_of(rows):
+        raise InputError("holds no seed with all ratios yet", file=out / "cells")
     settings = {
         "experiment": experiment.model_dump(mode="json"),
         "seeds": sorted({row["seed"] for row in rows}),

@@ -26,20 +26,21 @@ def draw_bottlenecks(rows: Rows) -> Figure:
     figure, (left, middle, right) = new_figure(11.5, 3.9, 1, 3, width_ratios=[1.0, 1.15, 0.7])
     moved = []
     for number, network in enumerate(networks):
-        ratios, values = accuracies(rows, network)
+        ratios, by_seed = accuracies(rows, network)
+        values = np.array([*by_seed.values()])
         color, label = PALETTE[number % 5], network.replace("_", " ")
         bounds = np.array([paired_interval(column) for column in values.T])
         means = values.mean(axis=0)
         shift = 2.0 ** (0.09 * (number - (len(networks) - 1) / 2))  # so that bars stand apart
         errors = np.abs(bounds.T - means)
         left.errorbar(ratios * shift, means, errors, color=color, capsize=2, label=label)
-        left.plot(np.tile(ratios * shift, (len(values), 1)), values, ".", color=color, alpha=0.4)
+        left.plot(ratios * shift, values.T, ".", color=color, alpha=0.4)
         mine = [r for r in rows if r["method"] == "ratio" and r["network"] == network]
         by_ratio = {float(row["ratio"]): row["link_bytes"] for row in mine}
         x = np.array([by_ratio[ratio] for ratio in ratios])
         moved += list(x)
         middle.errorbar(x, means, errors, color=color, marker="o", markersize=4, capsize=2)
-        given = slopes(rows, network)
+        given = np.array([*slopes(rows, network).values()])
         right.plot(np.full(len(given), number), given, "o", color=color, alpha=0.35, markersize=4)
         right.plot([number] * 2, paired_interval(given), color=color, linewidth=1.5)
         right.plot(number, given.mean(), "_", color=color, markersize=12, markeredgewidth=2)

@@ -28,7 +28,7 @@ def draw_rounding(rows: Rows) -> Figure:
     """
     found = groups(rows)
     seeds = len({row["seed"] for row in rows})
-    height = 1.4 + 0.32 * len(found)
+    height = 1.8 + 0.32 * len(found)
     figure, (left, right) = new_figure(9.5, height, 1, 2, sharey=True)
     largest = 0.0
     for place, group in enumerate(found):
@@ -55,10 +55,10 @@ def draw_rounding(rows: Rows) -> Figure:
         axes.grid(axis="y", visible=False)
     labels = [f"{kind}: {name.replace('_', ' ')}" for kind, name in found]
     left.set_yticks(range(len(found)), labels)
-    left.invert_yaxis()
+    left.set_ylim(len(found) - 0.5, -0.5)
     left.set_xlabel("accuracy after − before rounding [points]")
     left.set_title(f"Dots: {seeds} seeds; bars: mean, 95 % interval")
     right.set_xlabel("cost after / before − 1 [%]")
     right.set_title("Costs: mean and 95 % interval")
-    right.legend(loc="best")
+    figure.legend(*right.get_legend_handles_labels(), loc="outside lower right", ncols=len(COLUMNS))
     return figure
