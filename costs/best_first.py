@@ -12,12 +12,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from costs.descent import join_promising
 from costs.parts import Part, no_rows, window_line_part, window_part
 from costs.ranges import input_columns
 from costs.tilings import Group, count_tilings, in_order, join_orders, make_part
 
 if TYPE_CHECKING:
     from costs.search import Search
+
+
+LUCK = 4
+"""Orders in a row in which no better mapping was found, after which one looks less closely."""
 
 
 class BestFirst:
@@ -40,6 +45,7 @@ class BestFirst:
         }
         self.totals = {i: part.totals for i, part in small.items()}
         self.totals |= {i: count_tilings(groups) for i, groups in big.items()}
+        self.luck = LUCK
         self.limits = np.array([*search.most_words, *search.sizes])
 
     def list_parts(self, orders: np.ndarray) -> list[Part]:
@@ -131,6 +137,11 @@ class BestFirst:
             parts.append(in_order(part, number))
         parts = search.narrow_order(self._trim(parts))
         if parts:
+            before = search.incumbent[0]
             search.descend(parts)
+            if self.luck:
+                for joined in join_promising(parts, search.claims):
+                    search.descend(joined)
+            self.luck = LUCK if search.incumbent[0] < before else max(0, self.luck - 1)
             parts = search.narrow_order(parts)
         return parts

@@ -2,14 +2,15 @@
 
 Given the rows of all other dimensions the best row of one is found exactly, by pricing all of them;
 dimension after dimension, again and again, until none lowers the cost. Where that ends depends on
-which dimension is asked first, so that every sequence is tried. Nothing is proved here: what is
-found is a mapping, and its cost excludes others (`costs.search`).
+which dimension is asked first, so that every sequence is tried. A memory that is full lets no
+single dimension grow; so two may be asked at once, of their most promising rows. Nothing is proved
+here: what is found is a mapping, and its cost excludes others (`costs.search`).
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -18,6 +19,25 @@ from costs.parts import Part, join_parts
 
 ROUNDS = 8
 """Times that every dimension is asked at most."""
+
+
+PROMISING = 128
+"""Rows of each of two dimensions that are asked at once."""
+
+
+def join_promising(parts: Sequence[Part], claims: np.ndarray) -> Iterator[list[Part]]:
+    """The parts of one order with the first rows of two of them joined, for every two.
+
+    Args:
+        parts: rows of every choice, the most promising first.
+        claims: see `costs.orders.list_claims`.
+    """
+    for i, j in itertools.combinations(range(len(parts)), 2):
+        left, right = (parts[n].take(np.arange(min(PROMISING, len(parts[n])))) for n in (i, j))
+        pairs = np.arange(len(left) * len(right))
+        joined = join_parts(left, right, *np.divmod(pairs, len(right)), claims)
+        if len(joined):
+            yield [joined, *(part for n, part in enumerate(parts) if n not in (i, j))]
 
 
 def descend(cost: CandidateCost, parts: Sequence[Part], claims: np.ndarray) -> list[Part]:

@@ -113,6 +113,7 @@ class Tiers:
         """
         self.cost, self.limit, self.parts = cost, limit, list(parts)
         self.left = [np.arange(len(part)) for part in parts]
+        self.bounds = [np.zeros(len(part)) for part in parts]
         self._small: dict[tuple[int, int], np.ndarray] = {}
         self._ends: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         structure = cost.structure
@@ -129,15 +130,17 @@ class Tiers:
         return self.mac + sum(self.floors)
 
     def narrow(self) -> list[np.ndarray]:
-        """Indices of the rows of every part that may be part of a row cheap enough."""
+        """Indices of the rows of every part that may be of use, those of the lowest bound first."""
         asked = sorted(range(len(self.parts)), key=lambda i: -len(self.parts[i]))
         asked = [i for number, i in enumerate(asked) if not number or len(self.parts[i]) > FEW]
         while True:
             shrunk = False
             for i in asked:
                 before = len(self.parts[i])
-                alive = self.bound(i) <= self.limit
+                bounds = self.bound(i)
+                alive = bounds <= self.limit
                 self.left[i], self.parts[i] = self.left[i][alive], self.parts[i][alive]
+                self.bounds[i] = bounds[alive]
                 self._small = {key: rows for key, rows in self._small.items() if key[1] != i}
                 self._ends.pop(i, None)
                 if not alive.any():
@@ -145,7 +148,10 @@ class Tiers:
                 shrunk |= len(self.parts[i]) < WORTH * before
             if not shrunk:
                 break
-        return self.left
+        return [
+            rows[np.argsort(bounds, kind="stable")]
+            for rows, bounds in zip(self.left, self.bounds, strict=True)
+        ]
 
     def _range(self, parts: Iterable[int]) -> tuple[np.ndarray, np.ndarray]:
         """Smallest and largest product of rows of some parts, column by column."""
