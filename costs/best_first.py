@@ -53,26 +53,40 @@ class BestFirst:
         search = self.search
         search.floors[:] = np.inf
         search.floors[orders] = 0.0
-        for number in map(int, orders):
-            lines = self._list_lines(number)
-            search.floors[number] = np.inf
-            if all(map(len, lines)):
-                tiers, factor = search.tiers(lines)
-                tiers.bound(max(range(len(lines)), key=lambda i: len(lines[i])))
-                search.floors[number] = tiers.floor * factor
-        opened = []
-        for number in map(int, np.argsort(search.floors, kind="stable")):
+        # where the first look found cheap mappings there may be cheaper ones
+        opened = {}
+        for number in map(int, np.argsort(search.reached, kind="stable")):
+            if not self.luck or not np.isfinite(search.reached[number]):
+                break
             if search.floors[number] <= search.limits[0]:
-                opened.append(self._open(number))
-                if not opened[-1]:
-                    search.floors[number] = np.inf
+                opened[number] = self._open(number)
+        self.luck = LUCK
+        for number in map(int, orders):
+            if number not in opened:
+                self._bound(number)
+        for number in map(int, np.argsort(search.floors, kind="stable")):
+            if number not in opened and search.floors[number] <= search.limits[0]:
+                opened[number] = self._open(number)
         return [
             join_orders(
-                [no_rows(search.structure, choice.dims), *(parts[i] for parts in opened if parts)],
+                [
+                    no_rows(search.structure, choice.dims),
+                    *(parts[i] for parts in opened.values() if parts),
+                ],
                 self.totals[i],
             )
             for i, choice in enumerate(search.choices)
         ]
+
+    def _bound(self, number: int) -> None:
+        """Sets the floor of an order."""
+        lines = self._list_lines(number)
+        floor = np.inf
+        if all(map(len, lines)):
+            tiers, factor = self.search.tiers(lines)
+            tiers.bound(max(range(len(lines)), key=lambda i: len(lines[i])))
+            floor = tiers.floor * factor
+        self.search.floors[number] = floor
 
     def _list_lines(self, number: int) -> list[Part]:
         """Rows of every dimension of an order by itself, those of small choices as they are."""
@@ -118,6 +132,12 @@ class BestFirst:
 
     def _open(self, number: int) -> list[Part]:
         """The rows of an order that may be part of the optimum; nothing if there are none."""
+        parts = self._narrow(number)
+        if not parts:
+            self.search.floors[number] = np.inf
+        return parts
+
+    def _narrow(self, number: int) -> list[Part]:
         search = self.search
         lines = search.narrow_order(self._list_lines(number))
         if not lines:

@@ -96,6 +96,8 @@ class Search:
         self.incumbent = np.full(len(cores), math.inf)
         self.unfit = self.dominated = self.bounded = 0
         self.deadline_s = math.inf
+        # objective of the best mapping of an order that descents found
+        self.reached = np.full(len(self.claims), math.inf)
         # objective that no mapping of an order undercuts, as far as tiers were asked
         self.floors = np.zeros(len(self.claims))
         # what bounds by tiers apply to
@@ -276,6 +278,8 @@ class Search:
     def descend(self, parts: list[Part]) -> None:
         """Lowers the incumbent by what is found one dimension at a time (`costs.descent`)."""
         for joined in descend(self.cost, parts, self.claims):
+            reached = self.cost.objective_bound(joined.values, joined.values)[:, 0]
+            np.minimum.at(self.reached, joined.order, reached)
             self.reduce(joined, None, None)
 
     def _join(
