@@ -45,23 +45,26 @@ class CandidateCost:
             tuple(map(Same, cores)), self.structure, conventions, max(layer.bits_w, layer.bits_i)
         )
 
-    def _word_bits(
+    def _crossing(
         self, low: Columns, high: Columns, edges: Collection[int] | None = None
     ) -> dict[tuple[str, str], np.ndarray]:
-        """Bits of a word of outputs on each edge: of a partial sum where one crosses."""
-        structure, layer = self.structure, self.layer
-        whole, psum = layer.bits_o, max(layer.bits_o, layer.bits_psum)
+        """Whether partial sums surely pass an edge of outputs, some of them more than once."""
+        structure = self.structure
         held = {structure.anchors[a][1]: n for n, a in enumerate(structure.holders)}
-        words = float(layer.words("O"))
-        bits = {}
+        words = float(self.layer.words("O"))
+        crossing = {}
         for number, (operand, parent, child) in enumerate(structure.edges):
             if operand == "O" and (edges is None or number in edges):
                 seen = words * (
                     high[:, structure.first_held + held[parent]] if parent in held else 1.0
                 )
-                crossing = low[:, 1 + 2 * number] > seen
-                bits[parent, child] = np.where(crossing, float(psum), float(whole))
-        return bits
+                crossing[parent, child] = low[:, 1 + 2 * number] > seen
+        return crossing
+
+    def _word_bits(self, crossing: np.ndarray) -> np.ndarray:
+        """Bits of a word of outputs: of a partial sum where one crosses."""
+        whole, psum = self.layer.bits_o, max(self.layer.bits_o, self.layer.bits_psum)
+        return np.where(crossing, float(psum), float(whole))
 
     def traffic(
         self, low: Columns, high: Columns, edges: Collection[int] | None = None
@@ -77,7 +80,7 @@ class CandidateCost:
         read, written = np.zeros((2, len(low), len(self.levels)))
         held = {structure.anchors[a][1]: n for n, a in enumerate(structure.holders)}
         words = float(layer.words("O"))
-        bits = self._word_bits(low, high, edges)
+        crossing = self._crossing(low, high, edges)
         rule = self.conventions.first_read
         for number, (operand, parent, child) in enumerate(structure.edges):
             if edges is not None and number not in edges:
@@ -91,16 +94,19 @@ class CandidateCost:
                 if child:
                     written[:, inner] += below * width
                 continue
-            width = bits[parent, child]
+            partial = crossing[parent, child]
+            width = self._word_bits(partial)
             first = words * (
                 high[:, structure.first_held + held[parent]] if parent in held else 1.0
             )
-            counted = rule == "counted" or (rule == "at_mac" and not child)
-            read[:, at] += (above if counted else np.maximum(above - first, 0)) * width
+            # where nothing returns all words are seen for the first time
+            counted = partial if rule == "counted" else rule == "at_mac" and not child
+            read[:, at] += np.where(counted, above, np.maximum(above - first, 0)) * width
             written[:, at] += above * width
             if child:
                 seen = words * high[:, structure.first_held + held[child]]
-                again = below if rule == "counted" else np.maximum(below - seen, 0)
+                returning = partial & (rule == "counted")
+                again = np.where(returning, below, np.maximum(below - seen, 0))
                 written[:, inner] += again * width
                 if self.conventions.drain_reads:
                     read[:, inner] += below * width
@@ -114,7 +120,8 @@ class CandidateCost:
     def least_widths(self, low: np.ndarray, high: np.ndarray) -> list[float]:
         """Bits of a word of every anchor that a row in this range has at least."""
         served = {
-            parent: float(bits[0]) for (parent, _), bits in self._word_bits(low, high).items()
+            parent: float(self._word_bits(crossing)[0])
+            for (parent, _), crossing in self._crossing(low, high).items()
         }
         return [
             served[level] if operand == "O" else float(self.layer.bits(operand))
@@ -175,8 +182,10 @@ class CandidateCost:
     def footprints(self, low: np.ndarray, high: np.ndarray) -> list[np.ndarray]:
         """Bits that each capacity constraint holds, at least, `(rows,)` each."""
         structure = self.structure
-        widths = self._word_bits(low, high)
-        served = {parent: bits for (parent, _), bits in widths.items()}
+        served = {
+            parent: self._word_bits(crossing)
+            for (parent, _), crossing in self._crossing(low, high).items()
+        }
         return [
             sum(
                 (
