@@ -173,7 +173,8 @@ def _share_columns(
     row: Row = {}
     for key, name in NAMES.items():
         values = np.atleast_1d(counted[key])
-        error = float(values.std(ddof=1) / len(values) ** 0.5) if len(values) > 1 else 0.0
+        alike = np.allclose(values, values[0], rtol=1e-12, atol=0.0)
+        error = 0.0 if alike else float(values.std(ddof=1) / len(values) ** 0.5)
         row |= {
             f"{name}_share_ratios": float(ratios.get(key, 1.0)),
             f"{name}_share_formula": float(formula.get(key, 1.0)),
