@@ -10,7 +10,9 @@ import pytest
 from flax import nnx
 
 from costs.errors import InputError
+from costs.insitu import Bases
 from models.functional import Flat, Functional
+from models.insitu import list_in_situ, make_in_situ
 from models.registry import build_network
 from models.slim import recalibrate, slim
 from models.trace import mark_boundary, workload_of
@@ -19,6 +21,7 @@ from models.traced_network import trace_architecture
 SMALL = {
     "mlp": {"hidden": (12, 9)},
     "small_cnn": {"channels": (4, 6), "hidden": 8},
+    "generated": {"channels": (4, 6), "hidden": 8},  # small_cnn, its kernels in situ
 }
 LARGE = {
     "vgg16_cifar": {"width_multiplier": 1 / 16},
@@ -59,6 +62,11 @@ class Odd(nnx.Module):
 def _make(name: str, options: dict, rngs: nnx.Rngs) -> nnx.Module:
     if name == "odd":
         return Odd(rngs=rngs)
+    if name == "generated":
+        net = build_network("small_cnn", rngs=rngs, input_shape=(8, 8, 1), classes=4, **options)
+        make_in_situ(net, Bases.parse("2-3-3-6-3"), rngs=rngs)
+        assert len(list(list_in_situ(net))) == 2
+        return net
     return build_network(name, rngs=rngs, input_shape=(8, 8, 1), classes=4, **options)
 
 
