@@ -84,6 +84,8 @@ def draw() -> None:
     print("mode designs best_validation least_energy_nJ least_io_B area_mm2 chips")
     for mode, (color, marker, label) in LOOKS.items():
         mine = [row for row in rows if row["mode"] == mode]
+        if not mine:
+            continue  # not run yet
         accuracy = 100 * np.array([float(row["validation_accuracy"]) for row in mine])
         bars = 100 * np.array([
             [float(row["validation_accuracy"]) - float(row["validation_low"]) for row in mine],
@@ -115,7 +117,7 @@ def draw() -> None:
     panels[1].set_xscale("log")
     panels[0].set_ylabel("Validation accuracy with 95 % interval [%]")
     panels[0].legend(frameon=False, loc="lower right", fontsize=8.5)
-    figure.suptitle("Whose chip it is: three fronts of one network", x=0.01, ha="left")
+    figure.suptitle("Whose chip it is: fronts of one network", x=0.01, ha="left")
     figure.savefig(FOLDER / "fronts.png", dpi=150, metadata={"Software": None})
 
 
