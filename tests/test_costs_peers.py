@@ -7,6 +7,7 @@ we think of its mappings needs only the reference data.
 import ast
 import copy
 import importlib
+import itertools
 import json
 import math
 import re
@@ -27,6 +28,8 @@ RUNS = {
     "tpu_like": "zigzag_tpu_like_resnet18_energy_lpf4.json",
     "eyeriss_like": "zigzag_eyeriss_like_resnet18_energy_lpf4.json",
 }
+LIMIT_S = 120.0
+"""Time for each layer on eyeriss_like, where a proof takes minutes."""
 FOREIGN = {ours: theirs for theirs, ours in DIM_OF.items()}
 
 
@@ -326,16 +329,80 @@ def vary_prices(core: Core) -> list[Core]:
     return cores
 
 
+def split(bound: int, parts: int) -> list[tuple[int, ...]]:
+    """All ways to write a bound as a product of so many factors."""
+    if parts == 1:
+        return [(bound,)]
+    return [
+        (factor, *rest)
+        for factor in range(1, bound + 1)
+        if bound % factor == 0
+        for rest in split(bound // factor, parts - 1)
+    ]
+
+
+def divide(layer: Layer, core: Core, mapping: Mapping, most: int = 8) -> list[Mapping]:
+    """Neighbours that fit and whose loops divide what is not unrolled, as ZigZag's must."""
+    options = []
+    for dim, bound in layer.bounds.items():
+        places = [place for place, (name, _) in enumerate(mapping.loops) if name == dim]
+        unrolled = any(name == dim for part in mapping.spatial.values() for name, _ in part)
+        product = math.prod(mapping.loops[place][1] for place in places)
+        if not places or unrolled or product == bound:
+            continue
+
+        def distance(factors, places=places):
+            pairs = zip(factors, places, strict=True)
+            return sum(abs(math.log(factor / mapping.loops[place][1])) for factor, place in pairs)
+
+        near = sorted(split(bound, len(places)), key=distance)[:4]
+        options.append([list(zip(places, factors, strict=True)) for factors in near])
+    found = []
+    for choice in itertools.product(*options) if options else ():
+        loops = list(mapping.loops)
+        for place, factor in itertools.chain(*choice):
+            loops[place] = (loops[place][0], factor)
+        cost = evaluate(layer, core, candidate := replace(mapping, loops=tuple(loops)), ZIGZAG)
+        if cost.fits:
+            found.append((cost.energy_pj, candidate))
+    return [candidate for _, candidate in sorted(found, key=lambda pair: pair[0])[:most]]
+
+
+def find_energy(model: ZigZagModel, run, layer: Layer, name: str) -> float:
+    """Least energy by ZigZag's model of the mappings that our search leaves [pJ].
+
+    On tpu_like the search uses the whole array first and then saves energy. On eyeriss_like a
+    register of inputs is not read again while innermost loops repeat a word, which a level at the
+    pins says; it has 976 orders of storage positions, so that the search is given a time.
+    """
+    if name == "tpu_like":
+        core = make_core(run, pins="")
+        found = solve(layer, vary_prices(core), "latency", ZIGZAG).mappings
+    else:
+        core = make_core(run, pins="I")
+        found = solve(layer, [core], "energy", ZIGZAG, LIMIT_S).mappings
+    candidates = [
+        mapping
+        for candidate in found
+        for mapping in (
+            candidate,
+            tighten(layer, candidate),
+            *(divide(layer, core, candidate) if name == "eyeriss_like" else ()),
+        )
+    ]
+    return min(model.score(layer, *to_zigzag_terms(layer, core, each)) for each in candidates)
+
+
 @pytest.mark.slow
-def test_our_mappings_of_resnet18_on_tpu_like_beat_zigzags(reference):
+@pytest.mark.parametrize("name", RUNS)
+def test_our_mappings_of_resnet18_beat_zigzags(reference, name):
     """Energy by ZigZag's own model <= ZigZag's, for every layer and in total.
 
-    The search uses the whole array first and then saves energy, with K and C unrolled as in
-    ZigZag's mapping file; with any unrolling the best can only be better.
+    K and C are unrolled on the axes of ZigZag's mapping file; with any unrolling the best can only
+    be better.
     """
     pytest.importorskip("zigzag")
-    run = read_run(reference, "tpu_like")
-    core = make_core(run, pins="")
+    run = read_run(reference, name)
     model = ZigZagModel(run["hardware_yaml"])
     found: dict[Any, float] = {}
     ours, theirs = [], []
@@ -343,12 +410,7 @@ def test_our_mappings_of_resnet18_on_tpu_like_beat_zigzags(reference):
         layer = make_layer(row)
         shape = replace(layer, name="")
         if shape not in found:
-            candidates = solve(layer, vary_prices(core), "latency", ZIGZAG).mappings
-            found[shape] = min(
-                model.score(layer, *to_zigzag_terms(layer, core, mapping))
-                for candidate in candidates
-                for mapping in (candidate, tighten(layer, candidate))
-            )
+            found[shape] = find_energy(model, run, layer, name)
         ours.append(found[shape])
         theirs.append(row["energy_pJ"])
         assert ours[-1] <= theirs[-1] * (1 + 1e-9), row["layer"]
