@@ -372,25 +372,25 @@ def find_energy(model: ZigZagModel, run, layer: Layer, name: str) -> float:
     """Least energy by ZigZag's model of the mappings that our search leaves [pJ].
 
     On tpu_like the search uses the whole array first and then saves energy. On eyeriss_like a
-    register of inputs is not read again while innermost loops repeat a word, which a level at the
-    pins says; it has 976 orders of storage positions, so that the search is given a time.
+    register is not read again while innermost loops repeat its word, which a level at the pins
+    says: of inputs, or of weights, for the innermost loop indexes one of them. Either core has
+    hundreds of orders of storage positions, so that the search is given a time.
     """
     if name == "tpu_like":
         core = make_core(run, pins="")
         found = solve(layer, vary_prices(core), "latency", ZIGZAG).mappings
+        pools = [(core, mapping, tighten(layer, mapping)) for mapping in found]
     else:
-        core = make_core(run, pins="I")
-        found = solve(layer, [core], "energy", ZIGZAG, LIMIT_S).mappings
-    candidates = [
-        mapping
-        for candidate in found
-        for mapping in (
-            candidate,
-            tighten(layer, candidate),
-            *(divide(layer, core, candidate) if name == "eyeriss_like" else ()),
-        )
-    ]
-    return min(model.score(layer, *to_zigzag_terms(layer, core, each)) for each in candidates)
+        pools = [
+            (core, mapping, tighten(layer, mapping), *divide(layer, core, mapping))
+            for core in (make_core(run, pins="I"), make_core(run, pins="W"))
+            for mapping in solve(layer, [core], "energy", ZIGZAG, LIMIT_S).mappings
+        ]
+    return min(
+        model.score(layer, *to_zigzag_terms(layer, core, mapping))
+        for core, *mappings in pools
+        for mapping in mappings
+    )
 
 
 @pytest.mark.slow
