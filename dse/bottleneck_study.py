@@ -234,7 +234,7 @@ def run_cells(
     folder: Path,
     progress: Callable[[str, float, int, int, int], None],
     *,
-    train: bool = True,
+    run_missing: bool = True,
 ) -> list[Row]:
     """All cells, seed by seed, those that stand in the folder taken from there.
 
@@ -242,7 +242,7 @@ def run_cells(
         config: the experiment; its `bottlenecks` say which cells.
         folder: where each cell is kept, and each state where ratios part.
         progress: told (network, ratio, seed, number, of) before each.
-        train: whether to train those that are missing, or leave them out.
+        run_missing: whether to run cells that are missing, or leave them out.
 
     Raises:
         InputError: if the folder holds cells of another experiment, or none at all, or a key does
@@ -268,7 +268,7 @@ def run_cells(
             return subject(name).measure(ratio, seed, trunk)
 
         file = folder / f"{name}-{seed}-{ratio:g}.json"
-        if train or file.exists():
+        if run_missing or file.exists():
             rows.append(kept_cell(file, fixed, make))
     if not rows:
         raise InputError("holds no cell of this study", file=folder)

@@ -10,6 +10,10 @@ import typer
 from dse.cli_options import DataOption, JsonOption, RunArgument, SetOption
 
 PANEL = "Studies"
+TrainOption = Annotated[
+    bool,
+    typer.Option("--train/--no-train", help="Train what is missing, or tell of what is there."),
+]
 
 
 def add_studies(app: typer.Typer) -> None:
@@ -64,13 +68,16 @@ def rounding(
     ] = "validation",
     seeds: Annotated[int, typer.Option(min=1, help="Paired seeds.")] = 3,
     steps: Annotated[int, typer.Option(min=1, help="Training steps of each.")] = 300,
+    train: TrainOption = True,
     data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """What rounding costs under each relaxation of widths and of assignment."""
     from dse.commands.rounding import rounding_command
 
-    rounding_command(config, out, set_, relaxation, split, seeds, steps, as_json=as_json)
+    rounding_command(
+        config, out, set_, relaxation, split, seeds, steps, train=train, as_json=as_json
+    )
 
 
 def bottlenecks(
@@ -81,9 +88,7 @@ def bottlenecks(
         list[Path],
         typer.Option(metavar="RUN", help="A finished run, drawn over it; repeatable."),
     ] = [],  # noqa: B006 - typer copies defaults
-    train: Annotated[
-        bool, typer.Option(help="Train what is missing; else tell of what is there.")
-    ] = True,
+    train: TrainOption = True,
     data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:

@@ -38,6 +38,8 @@ def run_cells(
     progress: Callable[[str, int, int, int], None],
     names: Sequence[str] = RELAXATIONS,
     part: Part = "validation",
+    *,
+    run_missing: bool = True,
 ) -> list[Row]:
     """All cells, seed by seed, those that stand in the folder taken from there.
 
@@ -49,9 +51,11 @@ def run_cells(
         progress: told (relaxation, seed, number, of) before each.
         names: of `RELAXATIONS`.
         part: the pictures that accuracy is measured on.
+        run_missing: whether to run cells that are missing, or leave them out.
 
     Raises:
-        InputError: if the folder holds cells of another experiment, or a name is unknown.
+        InputError: if the folder holds cells of another experiment, or none at all, or a name is
+            unknown.
     """
     for name in names:
         if name not in RELAXATIONS:
@@ -73,7 +77,11 @@ def run_cells(
             params, parameters = train(setting(), name, step(), seed, steps)
             return measure(setting(), name, correct(), params, parameters, seed)
 
-        rows.append(kept_cell(folder / f"{whole}-{seed}.json", fixed, make))
+        file = folder / f"{whole}-{seed}.json"
+        if run_missing or file.exists():
+            rows.append(kept_cell(file, fixed, make))
+    if not rows:
+        raise InputError("holds no cell of this study", file=folder)
     return rows
 
 

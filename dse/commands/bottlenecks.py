@@ -32,7 +32,7 @@ def bottlenecks_command(
             print_line(f"{number} of {of}: {network}, ratio {ratio:g}, seed {seed}")
 
     with naming(config):
-        rows = run_cells(experiment, out / "cells", progress, train=train)
+        rows = run_cells(experiment, out / "cells", progress, run_missing=train)
     if not networks_of(rows):
         raise InputError("holds no seed with all ratios yet", file=out / "cells")
     settings = {

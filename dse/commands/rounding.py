@@ -19,6 +19,7 @@ def rounding_command(
     seeds: int,
     steps: int,
     *,
+    train: bool,
     as_json: bool,
 ) -> None:
     """Train, round and score each relaxation at each seed; goes on where it was stopped."""
@@ -44,7 +45,16 @@ def rounding_command(
     with naming(config):
         chosen = tuple(dict.fromkeys(names)) or RELAXATIONS
         part: Part = "test" if split == "test" else "validation"
-        rows = run_cells(experiment, seeds, steps, out / "cells", progress, chosen, part)
+        rows = run_cells(
+            experiment,
+            seeds,
+            steps,
+            out / "cells",
+            progress,
+            chosen,
+            part,
+            run_missing=train,
+        )
     settings = {
         "experiment": experiment.model_dump(mode="json"),
         "seeds": sorted({row["seed"] for row in rows}),
