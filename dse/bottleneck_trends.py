@@ -11,7 +11,11 @@ import numpy as np
 from dse.compare import paired_interval
 
 Rows = Sequence[Mapping[str, Any]]
-_FALLS = {"negative": "falls", "positive": "rises", "undecided": "does not tell"}
+_FALLS = {
+    "negative": "accuracy falls with the ratio",
+    "positive": "accuracy rises with the ratio",
+    "undecided": "whether accuracy falls with the ratio is not decided",
+}
 _FASTER = {
     "positive": "{shallow} falls faster than {deep}",
     "negative": "{deep} falls faster than {shallow}",
@@ -85,7 +89,7 @@ def trends(rows: Rows) -> list[str]:
         for network, slope in given.items():
             values = np.array([*slope.values()])
             outcome = _FALLS[verdict(values)]
-            said.append(f"{network}: accuracy {outcome} with the ratio{within}, {_words(values)}")
+            said.append(f"{network}: {outcome}{within}, {_words(values)}")
         for shallow, deep in itertools.combinations(networks, 2):
             common = [seed for seed in given[shallow] if seed in given[deep]]
             values = np.array([given[deep][seed] - given[shallow][seed] for seed in common])
