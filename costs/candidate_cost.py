@@ -18,6 +18,9 @@ from costs.layer import Layer
 from costs.orders import Structure
 from costs.parts import Part
 
+MANY_PRICES = 4
+"""Sets of prices from which on rows are first asked at the least of all."""
+
 
 class Columns(Protocol):
     """Rows of multipliers of which columns are asked for: a table, or products not yet made."""
@@ -142,6 +145,18 @@ class CandidateCost:
         if self.objective != "energy":
             cost = cost * self._cycles(low, high, read, written)
         return cost
+
+    def find_cheap(self, low: np.ndarray, high: np.ndarray, limit: float) -> np.ndarray:
+        """Rows whose energy at the least of all prices is within a limit; else all rows.
+
+        With many sets of prices it is much sooner known than the objective under each.
+        """
+        hw = self.hardware.distinct
+        if self.objective != "energy" or hw.points < MANY_PRICES or not np.isfinite(limit):
+            return np.arange(len(low))
+        read, written = self.traffic(low, high)
+        energy = read @ hw.read_price.min(axis=0) + written @ hw.write_price.min(axis=0)
+        return np.flatnonzero(energy + self.layer.macs * hw.mac_energy.min() <= limit)
 
     def factor(self, low: np.ndarray, high: np.ndarray) -> float:
         """What the energy of any row of a range `(columns,)` is multiplied with, at least."""

@@ -171,6 +171,8 @@ class Search:
         Returns:
             indices of the rows, and `(kept rows, points)` bounds, infinite where a row cannot fit.
         """
+        rows = self.cost.find_cheap(low, high, float(self.limits.max()))
+        dear, low, high = len(low) - len(rows), low[rows], high[rows]
         bound = self.cost.objective_bound(low, high)
         # first without asking what fits, once for all points of the same prices
         kind = self.hardware.kind
@@ -184,8 +186,8 @@ class Search:
             fitting = int(np.count_nonzero(able.any(axis=1)))
             kept = int(np.count_nonzero(alive))
             self.unfit += len(hopeful) - fitting
-            self.bounded += len(low) - len(hopeful) + fitting - kept
-        return hopeful[alive], reached[alive]
+            self.bounded += dear + len(low) - len(hopeful) + fitting - kept
+        return rows[hopeful[alive]], reached[alive]
 
     def bound(self, parts: list[Part] | None) -> np.ndarray:
         """`(points,)` what no mapping undercuts, by listed rows or what is known of orders."""
