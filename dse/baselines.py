@@ -8,8 +8,8 @@ well: whatever the network evaluates, it pays for.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
@@ -17,18 +17,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from dse.context import Context
-from dse.design_objective import DesignObjective, contiguous_candidates
+from dse.design_objective import DesignObjective
 from dse.objective import TERMS
 from dse.relaxed import Shape
 from dse.runner import Phase
-from dse.search import polish
+from dse.search import improve
 from dse.selection import free_ordinals
 from dse.training import batch_indices, make_optimizer, one_cycle
-from dse.weights import sample_design
 
 FORWARD = 1 / 3  # of a pass
 RATIOS = (1, 2, 3, 4, 6, 8, 16, 32)
-GREEDY_PICTURES = 128  # of calibration and of validation, each time greedy asks the network
 COSTS_ALONE = np.array([0.0, 0.5, 0.5, 0.0, 0.0])  # traffic and energy: widths are given
 
 Params = dict[str, Any]
@@ -42,14 +40,11 @@ class Design:
         ordinals: [ordinals] integers.
         assignment: [layers].
         params: trained parameters.
-        gates: widths and crossing flags that the network runs with where they are not those of the
-            assignment.
     """
 
     ordinals: np.ndarray
     assignment: np.ndarray
     params: Params
-    gates: tuple[np.ndarray, np.ndarray] | None = None
 
 
 @dataclass
@@ -149,27 +144,21 @@ def placed(trial: Trial, ordinals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     widths = len(trial.shape.max_widths)
     start = np.concatenate([ordinals[:widths], reference[widths:]]).astype(int)
     free = free_ordinals(trial.context, trial.shape) & (np.arange(len(start)) >= widths)
-    found = polish(trial.objective, COSTS_ALONE, start, assignment, free)
-    return found.ordinals, found.assignment
+    return improve(trial.objective, COSTS_ALONE, start, assignment, free)
 
 
-def partitioned_then_mapped(trial: Trial, ordinals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The best assignment on the chip as described, then the best hardware for it."""
-    reference, _ = trial.outputs["tables"]["reference"]
+def partitioned(trial: Trial, ordinals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Ordinals with the chip as described, and the best assignment for them."""
+    reference, assignment = trial.outputs["tables"]["reference"]
     widths = len(trial.shape.max_widths)
     start = np.concatenate([ordinals[:widths], reference[widths:]]).astype(int)
-    options = contiguous_candidates(trial.objective.problem, start)
-    tiled = np.repeat(start[:, None], options.shape[1], axis=1)
-    best = options[:, np.argmin(trial.objective.value(COSTS_ALONE[:, None], tiled, options))]
-    free = free_ordinals(trial.context, trial.shape) & (np.arange(len(start)) >= widths)
-    values = best_knobs(trial, start, best, free)
-    return values, best
+    return improve(trial.objective, COSTS_ALONE, start, assignment, np.zeros(len(start), bool))
 
 
-def best_knobs(
-    trial: Trial, ordinals: np.ndarray, assignment: np.ndarray, free: np.ndarray
-) -> np.ndarray:
-    """Ordinals whose free ones no single change improves, the assignment held."""
+def mapped(trial: Trial, ordinals: np.ndarray, assignment: np.ndarray) -> np.ndarray:
+    """Ordinals whose hardware no single change improves, widths and assignment held."""
+    widths = len(trial.shape.max_widths)
+    free = free_ordinals(trial.context, trial.shape) & (np.arange(len(ordinals)) >= widths)
     low, high = trial.shape.ordinal_low.astype(int), trial.shape.ordinal_high.astype(int)
     while True:
         trials = [ordinals]
@@ -226,11 +215,11 @@ def train_each(trial: Trial, given: Sequence[np.ndarray]) -> list[Design]:
 
 
 def sequential(trial: Trial) -> list[Design]:
-    """Train, then narrow, then partition, then map, each blind to what follows.
+    """Train, then partition, then narrow and map, each blind to what follows.
 
-    Half of the passes train the uncompressed network; each ratio is then inserted at every
-    boundary and tuned, and only then the layers are put on cores and the hardware is chosen. The
-    network keeps the pairs at boundaries that turn out not to cross; their cost is not counted.
+    Half of the passes train the uncompressed network, which then is put on the cores of the chip as
+    described. Each ratio is inserted at the boundaries that cross there, the hardware is chosen for
+    it, and it is tuned with exactly these crossings.
     """
     training = trial.context.config.training
     whole = np.array(trial.shape.max_widths, np.float32)
@@ -243,102 +232,44 @@ def sequential(trial: Trial) -> list[Design]:
         peak=training.learning_rate,
         stream=0,
     )
-    steps, everywhere, designs = trial.steps_each, nowhere + 1.0, []
-    for number, ratio in enumerate(spread_ratios(trial.count)):
-        given = ratio_ordinals(trial.shape, ratio)
-        widths = trial.shape.widths(given).astype(np.float32)
-        tuned = train(
-            trial,
-            params,
-            steps,
-            lambda _, w=widths: (w, everywhere),
-            peak=training.learning_rate,
-            stream=1 + number,
-        )
-        where = partitioned_then_mapped(trial, given)
-        designs.append(Design(*where, tuned, (widths, everywhere)))
-    return designs
-
-
-def greedy(trial: Trial) -> list[Design]:
-    """Slim what costs the least accuracy, in the manner of AutoSlim (Yu and Huang, 2019).
-
-    Half of the passes train one network at random widths; from uncompressed on, the boundary whose
-    narrowing by half loses the least accuracy for what it saves is narrowed, until all are at
-    width 1; designs along that path are tuned with what is left.
-    """
-    config = trial.context.config
-
-    def sampled(index: int) -> tuple[np.ndarray, np.ndarray]:
-        rng = np.random.default_rng([trial.seed, 1, index])
-        return sample_design(
-            rng, trial.context.boundaries, trial.context.boundary_of_edge, config.surface.weights
-        )
-
-    params = train(
-        trial,
-        fresh_params(trial),
-        int(trial.passes // 2),
-        sampled,
-        peak=config.training.learning_rate,
-        stream=0,
+    start, assignment = partitioned(trial, ratio_ordinals(trial.shape, 1))
+    given = [ratio_ordinals(trial.shape, ratio) for ratio in spread_ratios(trial.count)]
+    given = [np.concatenate([widths, start[len(whole) :]]) for widths in given]
+    given = worth_tuning(
+        trial, [mapped(trial, narrowed, assignment) for narrowed in given], assignment
     )
-    path = list(greedy_path(trial, params))
-    chosen = [path[i] for i in np.round(np.linspace(0, len(path) - 1, trial.count)).astype(int)]
-    steps, designs = trial.steps_each, []
-    for number, (ordinals, assignment) in enumerate(chosen):
+    steps, designs = int((trial.passes - trial.spent) // len(given)), []
+    for number, ordinals in enumerate(given):
         gates = trial.gates(ordinals, assignment)
         tuned = train(
             trial,
             params,
             steps,
             lambda _, g=gates: g,
-            peak=config.surface.finetune.learning_rate,
+            peak=training.learning_rate,
             stream=1 + number,
         )
         designs.append(Design(ordinals, assignment, tuned))
     return designs
 
 
-def greedy_path(trial: Trial, params: Params) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Placed designs from uncompressed to width 1 everywhere."""
-    given = ratio_ordinals(trial.shape, 1)
-    here = placed(trial, given)
-    loss, cost = greedy_loss(trial, params, here), greedy_cost(trial, here)
-    yield here
-    while (given > 1).any():
-        best = None
-        for boundary in np.flatnonzero(given > 1):
-            narrower = np.where(np.arange(len(given)) == boundary, given // 2, given)
-            there = placed(trial, narrower)
-            found = greedy_loss(trial, params, there), greedy_cost(trial, there)
-            price = (found[0] - loss) / max(cost - found[1], 1e-6)
-            if best is None or price < best[0]:
-                best = price, narrower, there, found
-        assert best is not None
-        _, given, here, (loss, cost) = best
-        yield here
+def worth_tuning(
+    trial: Trial, given: Sequence[np.ndarray], assignment: np.ndarray
+) -> list[np.ndarray]:
+    """Those that cost less traffic or energy than each wider one, the widest being first.
 
-
-def greedy_loss(trial: Trial, params: Params, design: tuple[np.ndarray, np.ndarray]) -> float:
-    """Cross-entropy [nat] of a design on a part of the validation pictures."""
-    context = trial.context
-    whole = context.data.validation
-    part = replace(
-        whole, pictures=whole.pictures[:GREEDY_PICTURES], labels=whole.labels[:GREEDY_PICTURES]
-    )
-    stats = context.net.init(jax.random.key(trial.seed))[1]
-    calibration = context.calibration[:GREEDY_PICTURES]
-    trial.forward(len(calibration) + len(part))
-    return context.evaluate(params, stats, calibration, part, *trial.gates(*design)).loss
-
-
-def greedy_cost(trial: Trial, design: tuple[np.ndarray, np.ndarray]) -> float:
-    """Log of traffic and energy of a design."""
-    ordinals, assignment = design
-    return float(
-        trial.objective.value(COSTS_ALONE[:, None], ordinals[:, None], assignment[:, None])[0]
-    )
+    Where the weights of a pair no longer fit a core, narrowing can cost more than it saves; that
+    is known before anything is tuned.
+    """
+    columns = np.stack(given, axis=1)
+    tiled = np.repeat(assignment[:, None], len(given), axis=1)
+    costs = trial.objective.costs(columns, tiled)
+    both = np.stack([costs["io_bytes"], costs["energy_pj"]])
+    return [
+        ordinals
+        for i, ordinals in enumerate(given)
+        if not (both[:, :i] <= both[:, [i]]).all(axis=0).any()
+    ]
 
 
 def run_phases(phases: Sequence[Phase], outputs: dict[str, Any]) -> dict[str, Any]:
@@ -362,7 +293,7 @@ def run_bound(phase: Phase, outputs: dict[str, Any]) -> Any:
 
 def spread_preferences(count: int) -> np.ndarray:
     """[count, 5] preferences for independent runs: how much the task weighs, by which cost."""
-    tasks = np.linspace(0.9, 0.4, count // 2)
+    tasks = np.linspace(0.8, 0.1, count // 2)
     rows = [
         [task, (1 - task) * share, (1 - task) * (1 - share), 0.0, 0.0]
         for task in tasks

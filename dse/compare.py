@@ -24,12 +24,13 @@ from dse.baselines import Design, Trial
 from dse.context import Context, make_context
 from dse.experiment_spec import Experiment
 from dse.finetune import FinetunePhase
+from dse.greedy import greedy
 from dse.handover import chosen_designs, final_params, objective_of
 from dse.joint import JointPhase
 from dse.policy import PolicyPhase
 from dse.predictor import PredictorPhase
 from dse.rundir import write_atomically
-from dse.selection import SelectionPhase
+from dse.selection import SelectionPhase, most_measured
 from dse.tables import TablesPhase
 from dse.weights import WeightsPhase
 
@@ -48,17 +49,23 @@ def surface(trial: Trial) -> list[Design]:
         FinetunePhase(context),
     ]
     outputs = baselines.run_phases(phases, trial.outputs)
-    trial.spent = surface_passes(context.config, context)
+    trial.spent = surface_passes(context)
     return taken(outputs)
 
 
-def surface_passes(config: Experiment, context: Context) -> float:
+def surface_passes(context: Context) -> float:
     """What a surface spends, measuring designs included."""
-    part = config.surface
-    pictures = len(context.calibration) + len(context.data.validation)
-    looks = part.predictor.designs + part.selection.candidates + 2 * part.selection.designs
-    spent = part.weights.steps + part.selection.designs * part.finetune.steps
-    return spent + looks * baselines.FORWARD * pictures / config.training.batch
+    part, batch = context.config.surface, context.config.training.batch
+    calibration, validation = len(context.calibration), len(context.data.validation)
+    few = part.predictor.pictures or calibration + validation
+    predictor = min(few, calibration) + min(few, validation)
+    looks = most_measured(part.selection)
+    if part.finetune.steps:
+        looks += 2 * part.selection.designs
+    pictures = part.predictor.designs * predictor + looks * (calibration + validation)
+    steps = part.weights.steps + part.finetune.together
+    steps += part.selection.designs * part.finetune.steps
+    return steps + baselines.FORWARD * pictures / batch
 
 
 def independent(trial: Trial, runs: int) -> list[Design]:
@@ -96,7 +103,7 @@ METHODS: dict[str, tuple[Callable[[Trial], list[Design]], float]] = {
     EIGHT: (lambda trial: independent(trial, 8), 8.0),
     "uniform": (baselines.uniform, 1.0),
     "random": (baselines.random_widths, 1.0),
-    "greedy": (baselines.greedy, 1.0),
+    "greedy": (greedy, 1.0),
     "sequential": (baselines.sequential, 1.0),
 }
 """Method -> (what runs it, its passes in those of the surface)."""
@@ -121,7 +128,7 @@ def run_cell(context: Context, outputs: dict[str, Any], method: str) -> list[dic
         context,
         objective_of(context, outputs),
         outputs,
-        factor * surface_passes(context.config, context),
+        factor * surface_passes(context),
         context.config.surface.selection.designs,
     )
     designs = function(trial)
@@ -140,7 +147,7 @@ def score(trial: Trial, design: Design, number: int) -> dict[str, Any]:
     """Accuracies and costs of one design."""
     context = trial.context
     fresh = context.net.init(baselines.jax.random.key(trial.seed))[1]
-    gates = design.gates or trial.gates(design.ordinals, design.assignment)
+    gates = trial.gates(design.ordinals, design.assignment)
     costs = trial.objective.costs(design.ordinals[:, None], design.assignment[:, None])
     accuracy = {
         name: context.evaluate(design.params, fresh, context.calibration, split, *gates).correct
@@ -185,28 +192,55 @@ def run_cells(
             value=config.network.ratio,
             allowed="null",
         )
+    if config.hardware.mode == "shared":
+        raise InputError(
+            "the methods choose the hardware of each design",
+            key="hardware.mode",
+            value="shared",
+            allowed="per_design, fixed",
+        )
     folder.mkdir(parents=True, exist_ok=True)
     cells = [(m, config.seed + s) for s in range(seeds) for m in methods]
     rows = []
 
+    shared = make_context(config)
+    passes = surface_passes(shared)
+    tables = lru_cache(lambda: baselines.run_phases([TablesPhase(shared)], {}))
+
     @lru_cache(maxsize=1)  # what is compiled serves all methods of a seed
-    def prepared(seed: int) -> tuple[Context, dict[str, Any]]:
-        context = make_context(config.model_copy(update={"seed": seed}))
-        return context, baselines.run_phases([TablesPhase(context)], {})
+    def context_of(seed: int) -> Context:
+        return replace(shared, config=config.model_copy(update={"seed": seed}))
 
     for number, (method, seed) in enumerate(cells):
         file = folder / f"{method.replace(' ', '_')}-{seed}.json"
-        fixed = config.model_dump(mode="json", exclude={"seed"})
+        fixed = settings_of(config, method, passes)
         if file.exists():
             cell = json.loads(file.read_text())
             if cell["config"] != fixed:
                 raise InputError("made with another configuration", file=file)
         else:
             progress(method, seed, number + 1, len(cells))
-            cell = {"config": fixed, "rows": run_cell(*prepared(seed), method)}
+            cell = {"config": fixed, "rows": run_cell(context_of(seed), tables(), method)}
             write_atomically(file, (json.dumps(cell) + "\n").encode())
         rows += cell["rows"]
     return rows
+
+
+def settings_of(config: Experiment, method: str, passes: float) -> dict[str, Any]:
+    """What the cells of a method depend on, beside the seed: of the surface's own settings most
+    baselines see only how much it spends and how many designs it gives.
+
+    Args:
+        config: the experiment.
+        method: of `METHODS`.
+        passes: of the surface.
+    """
+    given = config.model_dump(mode="json", exclude={"seed"})
+    if method not in ("surface", "greedy"):
+        del given["surface"]
+    if not method.startswith("independent"):
+        del given["joint"]
+    return {**given, "passes": round(passes), "designs": config.surface.selection.designs}
 
 
 def reference_point(rows: Sequence[Mapping[str, Any]], costs: Mapping[str, float]) -> np.ndarray:

@@ -81,6 +81,11 @@ class Context:
         """Gates of the network [network edges, ...] from `crossing` of the cost model."""
         return edges[self.edge_index]
 
+    def active(self, crossing: np.ndarray) -> np.ndarray:
+        """[boundaries, ...] whether any edge of a boundary crosses, from [network edges, ...]."""
+        mine = self.boundary_of_edge == np.arange(len(self.boundaries))[:, None]
+        return np.stack([crossing[edges].any(axis=0) for edges in mine])
+
 
 def make_context(config: Experiment, load: Callable[[str], DataSet] = load_data) -> Context:
     """Data, network, workload and chip of an experiment.

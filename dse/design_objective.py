@@ -53,10 +53,15 @@ class DesignObjective:
         """Sizes of the design space."""
         return Shape.of(self.problem)
 
-    def for_jax(self, table: Any) -> DesignObjective:
-        """The same objective over a traced cost table, in float32 and with finite numbers."""
-        model = self.model and {k: np.asarray(v, np.float32) for k, v in self.model.items()}
+    def for_jax(self, table: Any, model: Any = None) -> DesignObjective:
+        """The same objective over a traced cost table, and a traced predictor where there is one:
+        in float32 and with finite numbers.
+        """
         return replace(self, problem=replace(self.problem, table=table), model=model)
+
+    def finite_model(self) -> dict[str, Any] | None:
+        """The predictor in float32."""
+        return self.model and {k: np.asarray(v, np.float32) for k, v in self.model.items()}
 
     def finite_table(self) -> np.ndarray:
         """The cost table in float32, infeasible entries very dear."""

@@ -11,22 +11,10 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 import annotated_types
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-Count = Annotated[int, annotated_types.Interval(ge=1, le=10**9)]
-Positive = Annotated[float, annotated_types.Interval(gt=0.0, le=1e30)]
-Fraction = Annotated[float, annotated_types.Interval(ge=0.0, le=1.0)]
-Temperatures = Annotated[list[Positive], Field(min_length=2, max_length=2)]
-Scalar = bool | int | float | str
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")]
-
-
-class Section(BaseModel):
-    """A part of the configuration: unknown keys are errors, nothing changes after loading."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True
-    )
+from dse.spec_section import Count, Fraction, Name, Positive, Scalar, Section, Temperatures
+from dse.surface_spec import Surface
 
 
 class Data(Section):
@@ -119,76 +107,6 @@ class Objective(Section):
     """Weighted sum, or smooth maximum of the weighted terms."""
     smoothness: Positive = 0.1
     """Temperature of the smooth maximum."""
-
-
-class Weights(Section):
-    """Phase (a) of the surface: weights that serve every width."""
-
-    steps: Count = 1500
-    """Training steps, one integer design each."""
-    tied_fraction: Fraction = 0.5
-    """Share of the steps whose widths are one common power of each boundary's largest."""
-    minimum_fraction: Fraction = 0.15
-    """Share of the steps overwritten by all widths at their minimum."""
-
-
-class Predictor(Section):
-    """Phase (b): accuracy from widths, fitted on designs measured on validation pictures."""
-
-    designs: Annotated[int, annotated_types.Interval(ge=16, le=10**6)] = 256
-    """Designs measured."""
-    held_out: Annotated[float, annotated_types.Interval(ge=0.05, le=0.5)] = 0.2
-    """Share of them kept for the rank correlation."""
-
-
-class Policy(Section):
-    """Phase (c): preference to design."""
-
-    steps: Count = 1500
-    """Training steps."""
-    batch: Count = 16
-    """Preferences per step."""
-    terms: list[Literal["io_bytes", "energy", "latency", "area"]] = ["io_bytes", "energy"]
-    """Costs that preferences weigh, beside the task loss."""
-    learning_rate: Positive = 3e-3
-    """Peak learning rate."""
-    hidden: Count = 64
-    """Units of each hidden layer."""
-    temperature: Temperatures = [1.0, 0.2]
-    """Temperature of the softmax over cores at the first and the last step."""
-
-
-class Selection(Section):
-    """Phase (d), first half: candidates, local search, exact assignment, choice on validation."""
-
-    candidates: Count = 64
-    """Preferences for which the policy proposes a design."""
-    designs: Annotated[int, annotated_types.Interval(ge=1, le=1000)] = 16
-    """Designs of the front."""
-
-
-class Finetune(Section):
-    """Phase (d), second half: a short training of each chosen design."""
-
-    steps: Annotated[int, annotated_types.Interval(ge=0, le=10**9)] = 60
-    """Steps per design; 0: none."""
-    learning_rate: Positive = 1e-3
-    """Peak learning rate."""
-
-
-class Surface(Section):
-    """`method: surface`: all preferences in one run."""
-
-    weights: Weights = Weights()
-    """Phase (a)."""
-    predictor: Predictor = Predictor()
-    """Phase (b)."""
-    policy: Policy = Policy()
-    """Phase (c)."""
-    selection: Selection = Selection()
-    """Phase (d), first half."""
-    finetune: Finetune = Finetune()
-    """Phase (d), second half."""
 
 
 class Preference(Section):

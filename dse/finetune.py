@@ -1,7 +1,9 @@
 """Phase (d), fine-tuning: a short training of each chosen design through the same masked step.
 
-Widths and crossings are runtime values, so nothing is compiled anew. Whichever weights validate
-better are kept, the shared ones or the tuned ones.
+Before, the chosen designs may go on together for a while, in turn, still sharing their weights:
+neighbours on a front are much alike, and what one learns serves the others. Widths and crossings
+are runtime values, so nothing is compiled anew. Whichever weights validate better are kept, the
+shared ones or the tuned ones.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from dse.training import batch_indices, make_optimizer, one_cycle
 
 
 class FinetunePhase:
-    """Tunes design after design. State: the design at work, and the weights kept for each."""
+    """Tunes all designs together, then each. State: the weights at work, shared, and kept."""
 
     name = "finetune"
     steps = 0  # see `count`
@@ -39,24 +41,42 @@ class FinetunePhase:
         self.crossing = self.context.crossing(costs["crossing"]).astype(np.float32)
 
     def count(self, outputs: dict[str, Any]) -> int:
-        """Steps of all designs, plus one for each that measures and keeps."""
-        return chosen_designs(outputs)["ordinals"].shape[1] * (self.settings.steps + 1)
+        """Steps together, then of each design, plus one for each that measures and keeps."""
+        steps = self.settings.steps
+        each = chosen_designs(outputs)["ordinals"].shape[1] * (steps + 1) if steps else 0
+        return self.settings.together + each
 
     def init(self, outputs: dict[str, Any]) -> dict[str, Any]:
         """Every design begins with the shared weights."""
-        designs = self.widths.shape[1]
-        kept = {
-            name: np.repeat(np.asarray(value)[None], designs, axis=0)
-            for name, value in self.weights["params"].items()
-        }
-        return {**self._fresh(), "kept": kept, "improved": np.zeros(designs, bool)}
+        shared = self.weights["params"]
+        return {**self._fresh(shared), **self._shared(shared)}
 
     def step(self, state: dict[str, Any], index: int) -> tuple[dict[str, Any], dict | None]:
         """One batch for the design at work, or its comparison with the shared weights."""
-        design, place = divmod(index, self.settings.steps + 1)
-        widths, crossing = self.widths[:, design], self.crossing[:, design]
-        if place == self.settings.steps:
-            return self._keep(state, design, widths, crossing)
+        steps, together = self.settings.steps, self.settings.together
+        if index < together:
+            # a new order in each round
+            round_, place = divmod(index, self.widths.shape[1])
+            order = np.random.default_rng([self.context.config.seed, 10, round_])
+            design = int(order.permutation(self.widths.shape[1])[place])
+            state, metrics = self._train(state, index, design, (index, together))
+            if index == together - 1:
+                shared = {name: np.asarray(value) for name, value in state["params"].items()}
+                state = {**self._fresh(shared), **self._shared(shared)}
+            return state, metrics
+        design, place = divmod(index - together, steps + 1)
+        if place == steps:
+            return self._keep(state, design)
+        return self._train(state, index, design, (place, steps))
+
+    def result(self, state: dict[str, Any]) -> dict[str, Any]:
+        """Weights of each design [designs, ...], and whether tuning improved on the shared ones."""
+        return {"params": state["kept"], "improved": state["improved"]}
+
+    def _train(
+        self, state: dict[str, Any], index: int, design: int, place: tuple[int, int]
+    ) -> tuple[dict[str, Any], dict]:
+        """One batch for a design; `place` is where in its schedule, and how long that is."""
         training, train = self.context.config.training, self.context.data.train
         chosen = batch_indices(self.context.config.seed + 1, index, training.batch, len(train))
         params, leaves, metrics = self.context.train_step(
@@ -64,41 +84,43 @@ class FinetunePhase:
             state["optimizer"],
             self.weights["stats"],
             index,
-            one_cycle(self.settings.learning_rate, place, self.settings.steps),
+            one_cycle(self.settings.learning_rate, *place),
             train.pictures[chosen],
             train.labels[chosen],
-            widths,
-            crossing,
+            self.widths[:, design],
+            self.crossing[:, design],
         )
         return {**state, "params": params, "optimizer": leaves}, {**metrics, "design": design}
 
-    def result(self, state: dict[str, Any]) -> dict[str, Any]:
-        """Weights of each design [designs, ...], and whether tuning improved on the shared ones."""
-        return {"params": state["kept"], "improved": state["improved"]}
-
-    def _fresh(self) -> dict[str, Any]:
-        params = {name: jnp.array(value) for name, value in self.weights["params"].items()}
+    def _fresh(self, shared: dict[str, Any]) -> dict[str, Any]:
+        params = {name: jnp.array(value) for name, value in shared.items()}
         optimizer = make_optimizer(self.context.config.training)
         return {"params": params, "optimizer": jax.tree.leaves(optimizer.init(params))}
 
-    def _keep(
-        self, state: dict[str, Any], design: int, widths: np.ndarray, crossing: np.ndarray
-    ) -> tuple[dict[str, Any], dict]:
+    def _shared(self, shared: dict[str, Any]) -> dict[str, Any]:
+        """These weights as those of every design."""
+        designs = self.widths.shape[1]
+        kept = {
+            name: np.repeat(np.asarray(value)[None], designs, axis=0)
+            for name, value in shared.items()
+        }
+        return {"shared": shared, "kept": kept, "improved": np.zeros(designs, bool)}
+
+    def _keep(self, state: dict[str, Any], design: int) -> tuple[dict[str, Any], dict]:
         def measure(params: dict[str, Any]) -> tuple[int, float]:
             found = self.context.evaluate(
                 params,
                 self.weights["stats"],
                 self.context.calibration,
                 self.context.data.validation,
-                widths,
-                crossing,
+                self.widths[:, design],
+                self.crossing[:, design],
             )
             return found.correct, -found.loss
 
-        shared, tuned = measure(self.weights["params"]), measure(state["params"])
-        better = tuned > shared
+        shared, tuned = measure(state["shared"]), measure(state["params"])
         kept, improved = state["kept"], state["improved"].copy()
-        if better:
+        if tuned > shared:
             kept = {name: array.copy() for name, array in kept.items()}
             for name, value in state["params"].items():
                 kept[name][design] = np.asarray(value)
@@ -109,4 +131,5 @@ class FinetunePhase:
             "shared_accuracy": shared[0] / total,
             "tuned_accuracy": tuned[0] / total,
         }
-        return {**self._fresh(), "kept": kept, "improved": improved}, metrics
+        state = {**state, **self._fresh(state["shared"])}
+        return {**state, "kept": kept, "improved": improved}, metrics

@@ -54,7 +54,7 @@ class JointPhase:
         self.preference = preference_vector(context.config.joint.preference)
         self.steps = self.settings.steps
         self.weight_optimizer = make_optimizer(context.config.training)
-        self.design_optimizer = optax.adam(self.settings.design_learning_rate)
+        self.design_optimizer = optax.scale_by_adam()
 
     def bind(self, outputs: dict[str, Any]) -> None:
         """Take the tables and make the step."""
@@ -102,8 +102,10 @@ class JointPhase:
             state["stats"],
             self.table,
             self.preference,
+            config.seed,
             index,
             calc_learning_rate(config.training, index, self.steps),
+            self.settings.design_learning_rate,
             first * (last / first) ** part,
             part,
             state["frozen"],
@@ -187,7 +189,6 @@ class JointPhase:
         design_tree = jax.tree.structure(self.design_optimizer.init(start))
         ends = edge_ends(context)
         task_scale = context.config.objective.task_scale
-        seed = context.config.seed
 
         def cost_value(objective: DesignObjective, preference: Array, part: Array) -> Any:
             def value(ordinals: Array, assignment: Array, which: Array) -> Array:
@@ -213,8 +214,10 @@ class JointPhase:
             stats: Any,
             table: Array,
             preference: Array,
+            seed: Any,
             index: Any,
             learning_rate: Any,
+            design_learning_rate: Any,
             temperature: Any,
             part: Any,
             frozen: Array,
@@ -259,7 +262,7 @@ class JointPhase:
             return (
                 params,
                 jax.tree.leaves(state),
-                optax.apply_updates(raw, moves),
+                raw - design_learning_rate * moves,
                 jax.tree.leaves(design_state),
                 {**metrics, "loss": loss},
             )

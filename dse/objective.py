@@ -23,6 +23,8 @@ COSTS = {
 TERMS = ("task", *COSTS)
 """Order of a preference vector; its entries are positive and sum to one."""
 
+CORNER_SHARE = 0.2  # of random preferences: almost all weight on one term
+
 
 def calc_terms(task: Any, costs: dict, reference: dict, task_scale: float, xp: Any = np) -> list:
     """The terms of the objective, in the order of `TERMS`.
@@ -71,3 +73,17 @@ def calc_excess(costs: dict, budgets: dict[str, float], xp: Any = np) -> Any:
     return ordered_sum(
         xp.maximum(xp.log(costs[COSTS[name]] / limit), 0.0) for name, limit in budgets.items()
     )
+
+
+def sample_preferences(
+    rng: np.random.Generator, count: int, terms: list[str], corner_share: float = CORNER_SHARE
+) -> np.ndarray:
+    """[5, count] preferences over task and given costs, uniform on the simplex plus corners."""
+    active = [0, *(TERMS.index(term) for term in terms)]
+    weights = rng.dirichlet(np.ones(len(active)), size=count)
+    corner = np.eye(len(active))[rng.integers(len(active), size=count)]
+    near = rng.uniform(size=(count, 1)) < corner_share
+    weights = np.where(near, 0.1 * weights + 0.9 * corner, weights)
+    full = np.zeros((len(TERMS), count), np.float32)
+    full[active] = weights.T
+    return full

@@ -12,12 +12,11 @@ import optax
 from dse.context import Context
 from dse.design_objective import DesignObjective
 from dse.handover import objective_of
-from dse.objective import TERMS
+from dse.objective import TERMS, sample_preferences
 from dse.relaxed import Shape, extended_objective, sample_corner
 
 Array = jax.Array
 
-CORNER_SHARE = 0.2  # of the preferences: almost all weight on one term
 REFERENCE_LOGIT = 1.0  # the assignment starts near that of the reference design
 SHARED_GAIN = 10.0  # the parameters of one chip for all move so much faster than a weight
 
@@ -64,20 +63,6 @@ def initial_raw(shape: Shape, knobs: np.ndarray, assignment: np.ndarray) -> np.n
     return np.concatenate(
         [np.zeros(len(shape.max_widths)), np.log(part / (1 - part)), logits.ravel()]
     ).astype(np.float32)
-
-
-def sample_preferences(
-    rng: np.random.Generator, count: int, terms: list[str], corner_share: float = CORNER_SHARE
-) -> np.ndarray:
-    """[5, count] preferences over task and given costs, uniform on the simplex plus corners."""
-    active = [0, *(TERMS.index(term) for term in terms)]
-    weights = rng.dirichlet(np.ones(len(active)), size=count)
-    corner = np.eye(len(active))[rng.integers(len(active), size=count)]
-    near = rng.uniform(size=(count, 1)) < corner_share
-    weights = np.where(near, 0.1 * weights + 0.9 * corner, weights)
-    full = np.zeros((len(TERMS), count), np.float32)
-    full[active] = weights.T
-    return full
 
 
 def init_policy(key: Array, hidden: int, start: np.ndarray) -> dict[str, Array]:
@@ -152,7 +137,14 @@ class PolicyPhase:
         first, last = self.settings.temperature
         temperature = first * (last / first) ** (index / max(1, self.steps - 1))
         params, leaves, metrics = self.policy_step(
-            state["params"], state["optimizer"], self.table, preference, temperature, index
+            state["params"],
+            state["optimizer"],
+            self.table,
+            self.objective.finite_model(),
+            preference,
+            temperature,
+            self.context.config.seed,
+            index,
         )
         return {"params": params, "optimizer": leaves}, metrics
 
@@ -172,13 +164,19 @@ class PolicyPhase:
     def _make_step(self) -> Any:
         objective, optimizer, shape = self.objective, self.optimizer, self.objective.shape
         treedef = jax.tree.structure(jax.eval_shape(optimizer.init, jax.eval_shape(self._fresh)))
-        seed = self.context.config.seed
 
         def step(
-            params: Any, leaves: Any, table: Array, preference: Array, temperature: Any, index: Any
+            params: Any,
+            leaves: Any,
+            table: Array,
+            model: Any,
+            preference: Array,
+            temperature: Any,
+            seed: Any,
+            index: Any,
         ) -> Any:
             key = jax.random.fold_in(jax.random.key(seed + 1), index)
-            on_table: DesignObjective = objective.for_jax(table)
+            on_table: DesignObjective = objective.for_jax(table, model)
 
             def value(ordinals: Array, assignment: Array, which: Array) -> Array:
                 return on_table.value(preference[:, which], ordinals, assignment, jnp)

@@ -12,7 +12,7 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from dse.context import Context
-from dse.weights import sample_design
+from dse.sampling import sample_design
 
 LENGTH_SCALES = (0.5, 1.0, 2.0, 4.0, 8.0)
 RIDGES = (1e-3, 1e-2, 1e-1, 1.0)
@@ -129,12 +129,13 @@ class PredictorPhase:
             context.boundaries,
             context.boundary_of_edge,
             context.config.surface.weights,
+            self.weights["cheap"],
         )
-        split = context.data.validation
+        split = context.data.validation.first(self.settings.pictures)
         found = context.evaluate(
             self.weights["params"],
             self.weights["stats"],
-            context.calibration,
+            context.calibration[: self.settings.pictures],
             split,
             widths,
             crossing,

@@ -15,8 +15,8 @@ from dse.context import Context
 from dse.design_objective import DesignObjective
 from dse.experiment_spec import Budget, Preference, Request
 from dse.handover import budgets_of, objective_of
-from dse.objective import COSTS, TERMS
-from dse.policy import propose, sample_preferences
+from dse.objective import COSTS, TERMS, sample_preferences
+from dse.policy import propose
 from dse.search import polish
 from dse.selection import free_ordinals, rounded
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import moocore
@@ -9,82 +10,159 @@ import numpy as np
 
 from dse.context import Context
 from dse.handover import objective_of
-from dse.policy import propose, sample_preferences
+from dse.objective import TERMS, sample_preferences
+from dse.policy import propose
 from dse.relaxed import Shape
-from dse.search import polish
+from dse.search import assignment_gap, improve, polish
+from dse.surface_spec import Selection
+
+TIED = 8  # candidates beside those of the policy
 
 
 class SelectionPhase:
-    """One candidate per preference, measured with the shared weights. State: the candidates."""
+    """One candidate per preference; the best are measured with the shared weights. State: both.
+
+    A design's quality is the geometric mean of the probabilities of the right classes, exp(-loss):
+    on a few hundred pictures it is less a matter of luck than the number of correct ones.
+    """
 
     name = "selection"
+    steps = 0  # see `count`
 
     def __init__(self, context: Context) -> None:
         """Bind the experiment."""
         self.context = context
         self.settings = context.config.surface.selection
-        self.steps = self.settings.candidates
+        self.candidates = self.settings.candidates + TIED
 
     def bind(self, outputs: dict[str, Any]) -> None:
         """Take tables, predictor, policy, shared hardware if any, and weights."""
         self.objective = objective_of(self.context, outputs)
         self.weights = outputs["weights"]
-        self.preferences, self.ordinals, logits = proposals(
-            self.context, self.objective.shape, outputs["policy"], self.steps
-        )
-        self.rounded, self.assignment = rounded(self.objective.shape, self.ordinals, logits)
+        shape, count = self.objective.shape, self.settings.candidates
+        proposed = proposals(self.context, shape, outputs["policy"], count)
+        tied = tied_designs(self.context, shape, outputs["tables"]["reference"])
+        self.preferences = np.concatenate([proposed[0], tied[0]], axis=1)
+        self.ordinals = np.concatenate([proposed[1], tied[1]], axis=1)
+        chosen, assignment = rounded(shape, proposed[1], proposed[2])
+        self.rounded = np.concatenate([chosen, tied[1].astype(int)], axis=1)
+        self.assignment = np.concatenate([assignment, tied[2]], axis=1)
         self.chip = outputs.get("hardware")
         if self.chip is not None:
-            self.rounded[len(self.objective.shape.max_widths) :] = self.chip["knobs"][:, None]
+            self.rounded[len(shape.max_widths) :] = self.chip["knobs"][:, None]
+
+    def count(self, outputs: dict[str, Any]) -> int:
+        """A search for every candidate, then a measurement of the best."""
+        return self.candidates + most_measured(self.settings)
 
     def init(self, outputs: dict[str, Any]) -> dict[str, Any]:
         """Room for the candidates."""
-        shape, count = self.objective.shape, self.steps
+        shape, count = self.objective.shape, self.candidates
         return {
             "ordinals": np.zeros((len(shape.ordinal_high), count), int),
             "assignment": np.zeros((shape.layers, count), int),
             "gaps": np.zeros((3, count)),
             "measures": np.zeros((3, count)),
+            "measured": np.zeros(count, bool),
         }
 
     def step(self, state: dict[str, Any], index: int) -> tuple[dict[str, Any], dict | None]:
-        """Round, polish and measure the proposal for one preference."""
-        context, objective = self.context, self.objective
-        found = polish(
-            objective,
-            self.preferences[:, index],
-            self.rounded[:, index],
-            self.assignment[:, index],
-            free_ordinals(context, objective.shape),
-        )
-        hardware_gap = found.hardware_gap if self.chip is None else self.chip["gap"][0]
-        costs = objective.costs(found.ordinals[:, None], found.assignment[:, None])
-        measured = context.evaluate(
-            self.weights["params"],
-            self.weights["stats"],
-            context.calibration,
-            context.data.validation,
-            objective.shape.widths(found.ordinals),
-            context.crossing(costs["crossing"])[:, 0],
-        )
-        accuracy = measured.correct / len(context.data.validation)
-        io_bytes, energy_pj = float(costs["io_bytes"][0]), float(costs["energy_pj"][0])
+        """Round and polish the proposal for one preference, or measure the next best of them."""
         state = {name: array.copy() for name, array in state.items()}
-        state["ordinals"][:, index] = found.ordinals
-        state["assignment"][:, index] = found.assignment
-        state["gaps"][:, index] = found.gap_before, found.gap_after, hardware_gap
-        state["measures"][:, index] = accuracy, io_bytes, energy_pj
-        return state, {"accuracy": accuracy, "io_bytes": io_bytes, "energy_pj": energy_pj}
+        if index < self.candidates:
+            return self._polish(state, index)
+        return self._measure(state, index - self.candidates)
 
     def result(self, state: dict[str, Any]) -> dict[str, Any]:
         """The chosen candidates with the relaxed designs that they came from."""
-        feasible = np.isfinite(state["measures"]).all(axis=0)
-        chosen = choose(state, feasible, self.settings.designs)
+        usable = state["measured"] & np.isfinite(state["measures"]).all(axis=0)
+        chosen = self._choose(state, usable, self.settings.designs)
+        chosen = np.array(sorted(chosen), int)
+        del state["measured"]
         return {
             "preference": self.preferences[:, chosen],
             "relaxed": self.ordinals[:, chosen],
             **{name: array[..., chosen] for name, array in state.items()},
         }
+
+    def _polish(self, state: dict[str, Any], index: int) -> tuple[dict[str, Any], dict]:
+        objective = self.objective
+        preference, free = self.preferences[:, index], free_ordinals(self.context, objective.shape)
+        if index >= self.settings.candidates:
+            free &= np.arange(len(free)) >= len(objective.shape.max_widths)
+        found = polish(
+            objective, preference, self.rounded[:, index], self.assignment[:, index], free
+        )
+        # what another preference led to may be better for this one too, or lead to better
+        known = np.concatenate([state["ordinals"][:, :index], found.ordinals[:, None]], axis=1)
+        where = np.concatenate([state["assignment"][:, :index], found.assignment[:, None]], axis=1)
+        best = int(np.argmin(objective.value(preference[:, None], known, where)))
+        if best < index < self.settings.candidates:
+            ordinals, assignment = improve(
+                objective, preference, known[:, best], where[:, best], free
+            )
+            gap = assignment_gap(objective, preference, ordinals, assignment)
+            found = replace(found, ordinals=ordinals, assignment=assignment, gap_after=gap)
+        hardware_gap = found.hardware_gap if self.chip is None else self.chip["gap"][0]
+        costs = objective.costs(found.ordinals[:, None], found.assignment[:, None])
+        loss = objective.predicted_loss(found.ordinals[:, None], costs)[0]
+        io_bytes, energy_pj = float(costs["io_bytes"][0]), float(costs["energy_pj"][0])
+        state["ordinals"][:, index] = found.ordinals
+        state["assignment"][:, index] = found.assignment
+        state["gaps"][:, index] = found.gap_before, found.gap_after, hardware_gap
+        state["measures"][:, index] = np.exp(-loss), io_bytes, energy_pj
+        return state, {"loss": float(loss), "io_bytes": io_bytes, "energy_pj": energy_pj}
+
+    def _measure(self, state: dict[str, Any], place: int) -> tuple[dict[str, Any], dict | None]:
+        context, objective = self.context, self.objective
+        if place == 0:
+            feasible = np.isfinite(state["measures"]).all(axis=0)
+            best = self._choose(state, feasible, most_measured(self.settings))
+            state["measured"][best] = True
+        waiting = np.flatnonzero(state["measured"])
+        if place >= len(waiting):
+            return state, None
+        index = waiting[place]
+        ordinals, assignment = state["ordinals"][:, index], state["assignment"][:, index]
+        costs = objective.costs(ordinals[:, None], assignment[:, None])
+        found = context.evaluate(
+            self.weights["params"],
+            self.weights["stats"],
+            context.calibration,
+            context.data.validation,
+            objective.shape.widths(ordinals),
+            context.crossing(costs["crossing"])[:, 0],
+        )
+        state["measures"][0, index] = np.exp(-found.loss)
+        accuracy = found.correct / len(context.data.validation)
+        return state, {"accuracy": accuracy, "loss": found.loss}
+
+    def _choose(self, state: dict[str, Any], usable: np.ndarray, count: int) -> list[int]:
+        """At most `count` different candidates that dominate the most.
+
+        Of candidates that are one network, those that cost more are left out.
+        """
+        costs = self.objective.costs(state["ordinals"], state["assignment"])
+        crossing = self.context.crossing(costs["crossing"])
+        active = self.context.active(crossing)
+        widths = np.where(active, self.objective.shape.widths(state["ordinals"]), 0)
+        left = distinct(np.concatenate([widths, crossing]), state["measures"][1:], usable)
+        quality, io_bytes, energy = state["measures"][:, left]
+        worst = self.objective.reference
+        points = np.stack([-quality, np.log(io_bytes), np.log(energy)], axis=1)
+        reference = np.array(
+            [
+                -1.0 / self.context.data.classes,
+                np.log(worst["io_bytes"]),
+                np.log(worst["energy_pj"]),
+            ]
+        )
+        return [int(left[i]) for i in choose(points, reference, count)]
+
+
+def most_measured(settings: Selection) -> int:
+    """How many candidates are measured at most."""
+    return min(settings.candidates + TIED, settings.measured or settings.candidates + TIED)
 
 
 def proposals(
@@ -102,6 +180,31 @@ def proposals(
     return preferences, ordinals.astype(float), logits
 
 
+def tied_designs(
+    context: Context, shape: Shape, reference: tuple[np.ndarray, np.ndarray]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Designs with one common power of each boundary's largest width, as half of the training has.
+
+    The policy asks the predictor, and that knows the shared weights alone: they may serve narrow
+    designs so well that no wider one is ever proposed, although tuning would gain more there.
+
+    Returns:
+        preferences [5, designs] of costs alone, ordinals [ordinals, designs], assignment
+        [layers, designs] of the reference.
+    """
+    ordinals, assignment = reference
+    widths = len(shape.max_widths)
+    tied = np.repeat(np.array(ordinals, float)[:, None], TIED, axis=1)
+    top = shape.ordinal_high[:widths, None]
+    tied[:widths] = np.clip(
+        np.round(top ** np.linspace(0.0, 1.0, TIED)), shape.ordinal_low[:widths, None], top
+    )
+    terms = context.config.surface.policy.terms
+    preferences = np.zeros((len(TERMS), TIED), np.float32)
+    preferences[[TERMS.index(term) for term in terms]] = 1.0 / len(terms)
+    return preferences, tied, np.repeat(assignment[:, None], TIED, axis=1)
+
+
 def rounded(
     shape: Shape, ordinals: np.ndarray, logits: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -116,23 +219,50 @@ def free_ordinals(context: Context, shape: Shape) -> np.ndarray:
     return is_width | (context.config.hardware.mode == "per_design")
 
 
-def choose(state: dict[str, Any], feasible: np.ndarray, count: int) -> np.ndarray:
-    """Indices of at most `count` different candidates, front by front.
+def distinct(networks: np.ndarray, costs: np.ndarray, usable: np.ndarray) -> np.ndarray:
+    """Indices of usable designs, without those of whose network a cheaper one is there.
 
-    Within a front the extremes of each objective come first, then whatever is farthest from what
-    has been taken, in accuracy and log costs scaled to the same range.
+    Args:
+        networks: [features, designs] what tells networks apart.
+        costs: [objectives, designs].
+        usable: [designs].
     """
-    designs = np.concatenate([state["ordinals"], state["assignment"]])
-    _, first = np.unique(designs, axis=1, return_index=True)
-    left = np.array(sorted(set(first) & set(np.flatnonzero(feasible))), int)
-    accuracy, io_bytes, energy = state["measures"]
-    points = np.stack([-accuracy, np.log(io_bytes), np.log(energy)], axis=1)
+    left: list[int] = []
+    for i in np.lexsort(costs):
+        same = [k for k in left if (networks[:, k] == networks[:, i]).all()]
+        if usable[i] and not any((costs[:, k] <= costs[:, i]).all() for k in same):
+            left.append(int(i))
+    return np.array(sorted(left), int)
+
+
+def choose(points: np.ndarray, reference: np.ndarray, count: int) -> list[int]:
+    """Indices of at most `count` points, each taken for the hypervolume that it adds.
+
+    Where none adds any more, front by front whatever is farthest from what has been taken: those
+    that are dominated, and last those that are worse than the reference.
+
+    Args:
+        points: [n, objectives] to be minimised.
+        reference: [objectives] the worst that counts: chance, and the costs of the reference
+            design.
+        count: how many.
+    """
     taken: list[int] = []
-    while len(left) and len(taken) < count:
-        front = left[moocore.is_nondominated(points[left], keep_weakly=True)]
-        taken += spread(points, front, count - len(taken))
-        left = np.array([i for i in left if i not in set(front)], int)
-    return np.array(sorted(taken), int)
+    left = list(range(len(points)))
+    while left and len(taken) < count:
+        volumes = [moocore.hypervolume(points[[*taken, i]], ref=reference) for i in left]
+        best = int(np.argmax(volumes))
+        if not volumes[best] > (moocore.hypervolume(points[taken], ref=reference) if taken else 0):
+            break
+        taken.append(left.pop(best))
+    inside = (points < reference).all(axis=1)
+    for group in (inside, ~inside):
+        left = [i for i in np.flatnonzero(group) if i not in taken]
+        while left and len(taken) < count:
+            front = np.array(left)[moocore.is_nondominated(points[left], keep_weakly=True)]
+            taken += spread(points, front, count - len(taken))
+            left = [i for i in left if i not in set(front)]
+    return taken
 
 
 def spread(points: np.ndarray, front: np.ndarray, count: int) -> list[int]:

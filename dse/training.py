@@ -73,13 +73,14 @@ def cross_entropy(logits: Array, labels: Array, smoothing: float = 0.0) -> Array
 
 
 def make_step(
-    net: Functional, settings: Training, seed: int, scaling: Scaling | None
+    net: Functional, settings: Training, scaling: Scaling | None
 ) -> Callable[..., tuple[Any, Any, dict[str, Array]]]:
-    """A step (params, optimizer leaves, stats, index, rate, pictures, labels, widths, crossing).
+    """A step (params, leaves, stats, seed, index, rate, pictures, labels, widths, crossing).
 
-    It returns new params, new leaves and metrics. Statistics are of each batch alone while designs
-    change from step to step, so none are kept. With `bfloat16` the network runs in it; weights,
-    statistics, loss and optimizer stay float32.
+    The seed is a value: what is compiled serves every seed. It returns new params, new leaves and
+    metrics. Statistics are of each batch alone while designs change from step to step, so none are
+    kept. With `bfloat16` the network runs in it; weights, statistics, loss and optimizer stay
+    float32.
     """
     optimizer = make_optimizer(settings)
     treedef = optimizer_structure(net, optimizer)
@@ -99,6 +100,7 @@ def make_step(
         params: Any,
         leaves: Any,
         stats: Any,
+        seed: Any,
         index: Any,
         learning_rate: Any,
         pictures: Array,
@@ -130,7 +132,7 @@ def make_train_step(
     """
     check_batch(settings.batch)
     jitted = jax.jit(
-        make_step(net, settings, seed, scaling),
+        make_step(net, settings, scaling),
         donate_argnums=(0, 1),
         out_shardings=everywhere(),
     )
@@ -149,7 +151,7 @@ def make_train_step(
         params, leaves, stats = on_all_devices((params, leaves, stats))
         pictures, labels = share_out(pictures), share_out(labels)
         return jitted(
-            params, leaves, stats, index, learning_rate, pictures, labels, widths, crossing
+            params, leaves, stats, seed, index, learning_rate, pictures, labels, widths, crossing
         )
 
     return step
@@ -165,7 +167,7 @@ def make_chunk_step(
     convolution inside a scan is 60 times slower than outside.
     """
     check_batch(settings.batch)
-    step = make_step(net, settings, seed, scaling)
+    step = make_step(net, settings, scaling)
 
     def chunk(
         params: Any,
@@ -179,7 +181,8 @@ def make_chunk_step(
     ) -> tuple[Any, Any, dict[str, Array]]:
         def body(carry: Any, xs: Any) -> Any:
             index, rate, chosen = xs
-            *carry, metrics = step(*carry, stats, index, rate, pictures[chosen], labels[chosen])
+            batch = pictures[chosen], labels[chosen]
+            *carry, metrics = step(*carry, stats, seed, index, rate, *batch)
             return tuple(carry), metrics
 
         steps = (first + jnp.arange(len(rates)), rates, rows)

@@ -1,9 +1,7 @@
 """Phase (a), weights: one network learns to be every design.
 
-One hard integer design per step for the whole batch: half of the steps tie the widths, half draw
-them independently, log-uniform both; then a share of the steps is overwritten by all-minimum. Which
-boundaries cross is drawn too, and the network is told all of it. No gradient of the policy reaches
-the weights.
+One hard integer design per step for the whole batch, of `dse.sampling`; the network is told all of
+it. No gradient of the policy reaches the weights.
 """
 
 from __future__ import annotations
@@ -13,53 +11,68 @@ from typing import Any
 import jax
 import numpy as np
 
-from costs.problem import Boundary
 from dse.context import Context
-from dse.experiment_spec import Weights
+from dse.design_objective import DesignObjective
+from dse.handover import objective_of
+from dse.objective import TERMS, sample_preferences
+from dse.sampling import sample_design, sample_widths
+from dse.search import improve
 from dse.training import batch_indices, calc_learning_rate, make_optimizer
 
-UNCOMPRESSED_SHARE = 0.1  # of boundaries; log-uniform widths alone hardly ever reach the top
-WHOLE_SHARE = 0.8  # of boundaries: all their consumers are on one side
+PATTERNS = 32  # of cheap crossings; each costs one search over assignments and hardware
 
 
-def sample_design(
-    rng: np.random.Generator,
-    boundaries: tuple[Boundary, ...],
-    boundary_of_edge: np.ndarray,
-    settings: Weights,
-) -> tuple[np.ndarray, np.ndarray]:
-    """A random design to train on.
+def cheap_crossings(
+    context: Context, objective: DesignObjective, reference: tuple[np.ndarray, np.ndarray]
+) -> np.ndarray:
+    """Which edges cross where costs alone place designs of random widths for random preferences.
 
     Args:
-        rng: random generator.
-        boundaries: bottlenecks.
-        boundary_of_edge: [edges] boundary of each edge of the network.
-        settings: shares of tied and of all-minimum designs.
+        context: the experiment.
+        objective: exact costs, without a predictor.
+        reference: ordinals and assignment from which each search starts.
 
     Returns:
-        [boundaries] integer widths and [edges] 0/1 crossing flags, float32.
+        [edges, patterns] 0/1 flags, int8.
     """
-    channels = np.array([b.channels for b in boundaries])
-    top = np.array([len(b.reduce) for b in boundaries]) + 1.0  # the last stands for uncompressed
-    exponent = rng.uniform(size=len(top))
-    if rng.uniform() < settings.tied_fraction:
-        exponent[:] = exponent[0]
-    widths = np.clip(np.round(top**exponent), 1, top)
-    widths = np.where(rng.uniform(size=len(top)) < UNCOMPRESSED_SHARE, top, widths)
-    if rng.uniform() < settings.minimum_fraction:
-        widths[:] = 1
-    widths = np.where(widths == top, channels, widths)
-    only = [b.width or 0 for b in boundaries]
-    widths = np.where(only, only, widths)
-    whole = rng.uniform(size=len(top)) < WHOLE_SHARE
-    together = (rng.uniform(size=len(top)) < 0.5)[boundary_of_edge]
-    apart = rng.uniform(size=len(boundary_of_edge)) < 0.5
-    crossing = np.where(whole[boundary_of_edge], together, apart)
-    return widths.astype(np.float32), crossing.astype(np.float32)
+    shape = objective.shape
+    rng = np.random.default_rng([context.config.seed, 9])
+    ordinals, assignment = reference
+    terms: list[str] = [*context.config.surface.policy.terms]
+    is_knob = np.arange(len(ordinals)) >= len(shape.max_widths)
+    knobs = is_knob & (context.config.hardware.mode != "fixed")
+    found = []
+    for _ in range(PATTERNS):
+        widths = sample_widths(rng, context.boundaries, context.config.surface.weights)
+        start = np.array(ordinals)
+        start[: len(widths)] = np.minimum(widths, np.array(shape.largest_pairs) + 1)
+        preference = sample_preferences(rng, 1, terms)[:, 0]
+        preference[TERMS.index("task")] = 0.0
+        preference /= preference.sum()
+        values, where = improve(objective, preference, start, assignment, knobs)
+        costs = objective.costs(values[:, None], where[:, None])
+        found.append(context.crossing(costs["crossing"])[:, 0])
+    return np.stack(found, axis=1).astype(np.int8)
+
+
+def training_design(
+    context: Context, index: int, steps: int, cheap: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Widths [boundaries] and crossings [edges] of one step of a training for all designs.
+
+    The whole network on one core comes first and narrower ones then (progressive shrinking; Cai et
+    al., Once-for-all, ICLR 2020): what they share is learned undisturbed.
+    """
+    settings, boundaries = context.config.surface.weights, context.boundaries
+    if index < settings.whole_fraction * steps:
+        widths = np.array([b.width or b.channels for b in boundaries], np.float32)
+        return widths, np.zeros(len(context.net.edges), np.float32)
+    rng = np.random.default_rng([context.config.seed, 1, index])
+    return sample_design(rng, boundaries, context.boundary_of_edge, settings, cheap)
 
 
 class WeightsPhase:
-    """Trains the conditioned network. State: parameters, optimizer leaves."""
+    """Trains the conditioned network. State: parameters, optimizer leaves, cheap crossings."""
 
     name = "weights"
 
@@ -73,17 +86,17 @@ class WeightsPhase:
         """Fresh weights."""
         params, stats = self.context.net.init(jax.random.key(self.context.config.seed))
         leaves = jax.tree.leaves(make_optimizer(self.context.config.training).init(params))
-        return {"params": params, "stats": stats, "optimizer": leaves}
+        cheap = cheap_crossings(
+            self.context, objective_of(self.context, outputs), outputs["tables"]["reference"]
+        )
+        return {"params": params, "stats": stats, "optimizer": leaves, "cheap": cheap}
 
     def step(self, state: dict[str, Any], index: int) -> tuple[dict[str, Any], dict | None]:
         """One batch on one design."""
         seed = self.context.config.seed
         train, training = self.context.data.train, self.context.config.training
         chosen = batch_indices(seed, index, training.batch, len(train))
-        rng = np.random.default_rng([seed, 1, index])
-        widths, crossing = sample_design(
-            rng, self.context.boundaries, self.context.boundary_of_edge, self.settings
-        )
+        widths, crossing = training_design(self.context, index, self.steps, state["cheap"])
         params, leaves, metrics = self.context.train_step(
             state["params"],
             state["optimizer"],
@@ -95,8 +108,8 @@ class WeightsPhase:
             widths,
             crossing,
         )
-        return {"params": params, "stats": state["stats"], "optimizer": leaves}, metrics
+        return {**state, "params": params, "optimizer": leaves}, metrics
 
     def result(self, state: dict[str, Any]) -> dict[str, Any]:
         """Trained parameters; statistics are taken anew for every design."""
-        return {"params": state["params"], "stats": state["stats"]}
+        return {name: state[name] for name in ("params", "stats", "cheap")}

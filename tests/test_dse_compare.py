@@ -1,18 +1,25 @@
 """Scores of a comparison, its baselines' designs, and that a stopped comparison goes on."""
 
 import json
+from dataclasses import replace
+from itertools import pairwise
 
 import moocore
 import numpy as np
 import pytest
 from synthetic_problem import make_problem
+from trained_run import quick_block
 
 from costs.errors import InputError
-from dse import baselines, compare
+from dse import baselines, compare, greedy, tables
 from dse.break_even import break_even_mac_pj
-from dse.config import load_config
+from dse.config import load_config, parse_config
+from dse.context import make_context
+from dse.design_objective import contiguous_candidates
+from dse.handover import objective_of
 from dse.objective import TERMS
 from dse.relaxed import Shape
+from dse.surface_spec import Policy
 
 ROW = {"passes": 10.0, "kept": 1, "reference_io_bytes": 1000.0, "reference_energy_pj": 1e6}
 
@@ -94,6 +101,92 @@ def test_break_even_of_the_papers_example() -> None:
     assert break_even_mac_pj(1.0, 8, 64, 4) == pytest.approx(6 / 32)
 
 
+@pytest.fixture(scope="module")
+def trial():
+    """A small experiment with made-up tables, and passes that nobody trains for."""
+    context = make_context(
+        parse_config(
+            {
+                "name": "tiny",
+                "network": {
+                    "name": "digits_resnet",
+                    "width_multiplier": 0.25,
+                    "bottlenecks": ["stem.out", "stage2.block0.out", "stage2.block1.out"],
+                },
+                "chip": "quad_big_little",
+            }
+        )
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tables, "calc_block", quick_block)
+        outputs = baselines.run_phases([tables.TablesPhase(context)], {})
+    return baselines.Trial(context, objective_of(context, outputs), outputs, 100.0, 4)
+
+
+def test_sequential_is_tuned_with_the_very_crossings_that_it_is_deployed_with(
+    trial, monkeypatch
+) -> None:
+    trained = []
+
+    def train(trial, params, steps, design, **_):
+        trained.append((steps, *design(0)))
+        trial.spent += steps
+        return params
+
+    monkeypatch.setattr(baselines, "train", train)
+    designs = baselines.sequential(replace(trial, spent=0.0))
+    assert 1 <= len(designs) <= trial.count
+    steps, widths, crossing = trained[0]
+    assert steps == 50
+    assert widths.tolist() == list(trial.shape.max_widths)
+    assert not crossing.any()
+    assert sum(steps for steps, *_ in trained) <= trial.passes
+    for design, (_, widths, crossing) in zip(designs, trained[1:], strict=True):
+        deployed = trial.gates(design.ordinals, design.assignment)
+        np.testing.assert_array_equal(widths, deployed[0])
+        np.testing.assert_array_equal(crossing, deployed[1])
+        np.testing.assert_array_equal(design.assignment, designs[0].assignment)
+
+    def value(ordinals, assignment):
+        columns = [array.reshape(len(array), -1) for array in (ordinals, assignment)]
+        return trial.objective.value(baselines.COSTS_ALONE[:, None], *columns)
+
+    start, assignment = baselines.partitioned(trial, baselines.ratio_ordinals(trial.shape, 1))
+    options = contiguous_candidates(trial.objective.problem, start)
+    everywhere = np.repeat(start[:, None], options.shape[1], axis=1)
+    assert value(start, assignment)[0] <= value(everywhere, options).min()
+    mapped = baselines.mapped(trial, start, assignment)
+    assert value(mapped, assignment)[0] <= value(start, assignment)[0]
+
+
+def test_greedy_halves_one_crossing_boundary_after_the_other(trial, monkeypatch) -> None:
+    monkeypatch.setattr(greedy, "calc_loss", lambda _, __, design: 1.0 / design[0][:3].sum())
+    path = list(greedy.slimming_path(trial, {}))
+    widths = len(trial.shape.max_widths)
+    for (before, assignment), (after, _) in pairwise(path):
+        changed = np.flatnonzero(before[:widths] != after[:widths])
+        assert len(changed) == 1
+        assert after[changed[0]] == before[changed[0]] // 2
+        crossing = trial.gates(before, assignment)[1]
+        assert crossing[trial.context.boundary_of_edge == changed[0]].any()
+    last, assignment = path[-1]
+    active = trial.context.boundary_of_edge[trial.gates(last, assignment)[1] > 0]
+    assert (last[active] == 1).all()
+
+
+def test_a_cell_depends_on_what_its_method_sees() -> None:
+    config = parse_config(
+        {"name": "x", "network": {"name": "digits_resnet"}, "chip": "quad_big_little"}
+    )
+    other = config.model_copy(
+        update={"surface": config.surface.model_copy(update={"policy": Policy(steps=7)})}
+    )
+    for method in compare.METHODS:
+        same = compare.settings_of(config, method, 10.0) == compare.settings_of(other, method, 10.0)
+        assert same == (method not in ("surface", "greedy"))
+        assert compare.settings_of(config, method, 10.0) != compare.settings_of(config, method, 9.0)
+
+
 CONFIG = """
 name: tiny
 network:
@@ -105,10 +198,10 @@ hardware: {mode: fixed}
 training: {batch: 64, calibration_pictures: 64}
 surface:
   weights: {steps: 12}
-  predictor: {designs: 16}
+  predictor: {designs: 16, pictures: 64}
   policy: {steps: 10, batch: 4}
-  selection: {candidates: 8, designs: 4}
-  finetune: {steps: 2}
+  selection: {candidates: 8, measured: 6, designs: 4}
+  finetune: {together: 3, steps: 2}
 """
 
 

@@ -10,10 +10,10 @@ from costs import strict_yaml
 from costs.errors import InputError
 from dse.config import parse_config
 from dse.context import Context, make_context
-from dse.experiment_spec import Weights
 from dse.policy import decode_ordinals
 from dse.relaxed import Shape, sample_ordinals, split_ordinals
-from dse.weights import sample_design
+from dse.sampling import sample_design
+from dse.surface_spec import Weights
 
 RATIOS = [1, 1.5, 2, 3, 100]
 

@@ -9,8 +9,8 @@ from synthetic_problem import make_problem
 
 from dse.design_objective import DesignObjective, reference_design
 from dse.experiment_spec import Objective
-from dse.objective import COSTS
-from dse.policy import SHARED_GAIN, init_policy, initial_raw, propose, sample_preferences
+from dse.objective import COSTS, sample_preferences
+from dse.policy import SHARED_GAIN, init_policy, initial_raw, propose
 from dse.shared_hardware import improve_chip, mean_objective
 
 

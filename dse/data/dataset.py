@@ -71,6 +71,10 @@ class Split:
         part = self.pictures[start:stop]
         return part if self.scaling is None else self.scaling(part)
 
+    def first(self, count: int | None) -> Split:
+        """So many pictures from the beginning; None: all."""
+        return Split(self.pictures[:count], self.labels[:count], self.scaling)
+
 
 @dataclass(frozen=True)
 class DataSet:
