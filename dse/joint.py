@@ -8,6 +8,7 @@ for the last part. A budget is a penalty that grows as training goes on.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -25,7 +26,7 @@ from dse.objective import calc_excess, calc_terms, scalarise
 from dse.policy import decode_ordinals, initial_raw
 from dse.relaxed import extend_objective, sample_ordinals
 from dse.requests import preference_vector
-from dse.search import polish
+from dse.search import Polished, polish
 from dse.training import (
     batch_indices,
     calc_learning_rate,
@@ -162,14 +163,16 @@ class JointPhase:
             jnp.repeat(jnp.asarray(parameters), ROUNDINGS, axis=1),
             first * (last / first) ** part,
         ).assignment
+        # shared hardware too: a single design has a chip of its own
+        free = ~is_width & (self.context.config.hardware.mode != "fixed")
         found = polish(
             self.objective,
             self.preference,
             nearest.astype(int),
             self.relaxation.round(parameters)[:, 0],
-            ~is_width
-            & (self.context.config.hardware.mode != "fixed"),  # shared: one design, its chip
+            free,
         )
+        found = self._from_reference(found, free)
         return {
             **state,
             "frozen": found.ordinals.astype(np.float32),
@@ -178,6 +181,20 @@ class JointPhase:
             "drawn": np.asarray(drawn, np.int32),
             "gaps": np.array([found.gap_before, found.gap_after, found.hardware_gap]),
         }
+
+    def _from_reference(self, found: Polished, free: np.ndarray) -> Polished:
+        """The better of a polished design and of what the search makes of the reference's
+        assignment and hardware with the same widths: single steps do not lead from every
+        assignment to the best.
+        """
+        ordinals, assignment = self.reference
+        start = np.where(free, ordinals, found.ordinals).astype(int)
+        other = polish(self.objective, self.preference, start, assignment, free)
+        ordinals = np.stack([found.ordinals, other.ordinals], axis=1)
+        assignment = np.stack([found.assignment, other.assignment], axis=1)
+        if np.argmin(self.objective.value(self.preference[:, None], ordinals, assignment)) == 0:
+            return found
+        return replace(other, gap_before=found.gap_before, hardware_gap=found.hardware_gap)
 
     def _make_step(self) -> Any:
         context, shape = self.context, self.objective.shape
