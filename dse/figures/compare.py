@@ -13,6 +13,8 @@ from dse.compare import reference_costs, reference_point, volumes
 from dse.figures.style import ACCENT, COSTS, PALETTE, log_axis, new_figure, styled
 
 Rows = Sequence[Mapping[str, Any]]
+BANDS = ("surface", "independent 4", "independent 8x", "uniform", "sequential")
+"""Methods of the right panel; all eight would hide each other."""
 
 
 @styled
@@ -24,7 +26,8 @@ def draw_compare(rows: Rows) -> Figure:
     """
     found = volumes(rows, reference_point(rows, reference_costs(rows)))
     methods = list(found)
-    colors = {m: ACCENT if m == "surface" else PALETTE[i % 5] for i, m in enumerate(methods)}
+    others = iter(color for color in PALETTE if color != ACCENT)
+    colors = {method: ACCENT if method == "surface" else next(others) for method in methods}
     figure, (left, right) = new_figure(10.5, 4.2, 1, 2, width_ratios=[1.0, 1.25])
     for i, method in enumerate(methods):
         values = found[method]
@@ -36,12 +39,12 @@ def draw_compare(rows: Rows) -> Figure:
     left.set_title("Dots: seeds; bars: means")
     left.grid(axis="y", visible=False)
     for method in methods:
-        if method in ("surface", "independent 8", "sequential", "uniform"):
+        if method in BANDS:
             _attainment(right, rows, method, colors[method])
-    log_axis(right.xaxis, [row["io_bytes"] for row in rows if row["kept"]], COSTS["io_bytes"])
     right.set_xscale("log")
+    log_axis(right.xaxis, [row["io_bytes"] for row in rows if row["kept"]], COSTS["io_bytes"])
     right.set_ylabel("best test accuracy [%]")
-    right.set_title("Accuracy within a traffic budget: median and range of seeds")
+    right.set_title("Within a traffic budget: median and range of seeds")
     right.legend(loc="lower right")
     return figure
 
@@ -50,7 +53,7 @@ def _attainment(axes: Axes, rows: Rows, method: str, color: str) -> None:
     mine = [row for row in rows if row["method"] == method and row["kept"]]
     seeds = sorted({row["seed"] for row in mine})
     low, high = (f([row["io_bytes"] for row in rows if row["kept"]]) for f in (min, max))
-    grid = np.geomspace(low, high, 80)
+    grid = np.geomspace(low, high, 400)
     curves = np.full((len(seeds), len(grid)), np.nan)
     for i, seed in enumerate(seeds):
         for row in mine:
@@ -65,7 +68,14 @@ def _attainment(axes: Axes, rows: Rows, method: str, color: str) -> None:
         curves[:, whole].min(axis=0),
         curves[:, whole].max(axis=0),
         color=color,
-        alpha=0.15,
+        alpha=0.12,
         linewidth=0,
+        step="post",
     )
-    axes.plot(grid[whole], np.median(curves[:, whole], axis=0), color=color, label=method)
+    axes.step(
+        grid[whole],
+        np.median(curves[:, whole], axis=0),
+        where="post",
+        color=color,
+        label=method,
+    )
