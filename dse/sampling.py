@@ -32,13 +32,13 @@ def sample_design(
         boundary_of_edge: [edges] boundary of each edge of the network.
         settings: shares of tied, of all-minimum and of cheap designs.
         cheap: [edges, patterns] crossings of cheap partitions, of `dse.weights.cheap_crossings`;
-            None: crossings are drawn boundary by boundary only.
+            None or empty: crossings are drawn boundary by boundary only.
 
     Returns:
         [boundaries] integer widths and [edges] 0/1 crossing flags, float32.
     """
     widths = sample_widths(rng, boundaries, settings)
-    if cheap is not None and rng.uniform() < settings.cheap_fraction:
+    if cheap is not None and cheap.size and rng.uniform() < settings.cheap_fraction:
         return widths, cheap[:, rng.integers(cheap.shape[1])].astype(np.float32)
     whole = rng.uniform(size=len(boundaries)) < WHOLE_SHARE
     together = (rng.uniform(size=len(boundaries)) < 0.5)[boundary_of_edge]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -22,8 +23,8 @@ TIED = 8  # candidates beside those of the policy
 class SelectionPhase:
     """One candidate per preference; the best are measured with the shared weights. State: both.
 
-    A design's quality is the geometric mean of the probabilities of the right classes, exp(-loss):
-    on a few hundred pictures it is less a matter of luck than the number of correct ones.
+    A design's quality is its accuracy; by hypervolume the geometric mean of the probabilities of
+    the right classes, exp(-loss), which is less a matter of luck on a few hundred pictures.
     """
 
     name = "selection"
@@ -33,7 +34,8 @@ class SelectionPhase:
         """Bind the experiment."""
         self.context = context
         self.settings = context.config.surface.selection
-        self.candidates = self.settings.candidates + TIED
+        self.by_volume = self.settings.rule == "hypervolume"
+        self.candidates = self.settings.candidates + tied_count(self.settings)
 
     def bind(self, outputs: dict[str, Any]) -> None:
         """Take tables, predictor, policy, shared hardware if any, and weights."""
@@ -41,7 +43,9 @@ class SelectionPhase:
         self.weights = outputs["weights"]
         shape, count = self.objective.shape, self.settings.candidates
         proposed = proposals(self.context, shape, outputs["policy"], count)
-        tied = tied_designs(self.context, shape, outputs["tables"]["reference"])
+        tied = tied_designs(
+            self.context, shape, outputs["tables"]["reference"], tied_count(self.settings)
+        )
         self.preferences = np.concatenate([proposed[0], tied[0]], axis=1)
         self.ordinals = np.concatenate([proposed[1], tied[1]], axis=1)
         chosen, assignment = rounded(shape, proposed[1], proposed[2])
@@ -76,13 +80,11 @@ class SelectionPhase:
     def result(self, state: dict[str, Any]) -> dict[str, Any]:
         """The chosen candidates with the relaxed designs that they came from."""
         usable = state["measured"] & np.isfinite(state["measures"]).all(axis=0)
-        chosen = self._choose(state, usable, self.settings.designs)
-        chosen = np.array(sorted(chosen), int)
-        del state["measured"]
+        chosen = np.array(sorted(self._choose(state, usable, self.settings.designs)), int)
         return {
             "preference": self.preferences[:, chosen],
             "relaxed": self.ordinals[:, chosen],
-            **{name: array[..., chosen] for name, array in state.items()},
+            **{name: array[..., chosen] for name, array in state.items() if name != "measured"},
         }
 
     def _polish(self, state: dict[str, Any], index: int) -> tuple[dict[str, Any], dict]:
@@ -97,7 +99,7 @@ class SelectionPhase:
         known = np.concatenate([state["ordinals"][:, :index], found.ordinals[:, None]], axis=1)
         where = np.concatenate([state["assignment"][:, :index], found.assignment[:, None]], axis=1)
         best = int(np.argmin(objective.value(preference[:, None], known, where)))
-        if best < index < self.settings.candidates:
+        if self.by_volume and best < index < self.settings.candidates:
             ordinals, assignment = improve(
                 objective, preference, known[:, best], where[:, best], free
             )
@@ -133,15 +135,22 @@ class SelectionPhase:
             objective.shape.widths(ordinals),
             context.crossing(costs["crossing"])[:, 0],
         )
-        state["measures"][0, index] = np.exp(-found.loss)
         accuracy = found.correct / len(context.data.validation)
+        state["measures"][0, index] = np.exp(-found.loss) if self.by_volume else accuracy
         return state, {"accuracy": accuracy, "loss": found.loss}
 
     def _choose(self, state: dict[str, Any], usable: np.ndarray, count: int) -> list[int]:
-        """At most `count` different candidates that dominate the most.
+        """At most `count` different candidates by the rule of the experiment.
 
-        Of candidates that are one network, those that cost more are left out.
+        By hypervolume, of candidates that are one network those that cost more are left out.
         """
+        if not self.by_volume:
+            designs = np.concatenate([state["ordinals"], state["assignment"]])
+            _, first = np.unique(designs, axis=1, return_index=True)
+            left = np.array(sorted(set(first) & set(np.flatnonzero(usable))), int)
+            quality, io_bytes, energy = state["measures"][:, left]
+            points = np.stack([-quality, np.log(io_bytes), np.log(energy)], axis=1)
+            return [int(left[i]) for i in by_fronts(points, range(len(points)), count)]
         costs = self.objective.costs(state["ordinals"], state["assignment"])
         crossing = self.context.crossing(costs["crossing"])
         active = self.context.active(crossing)
@@ -162,7 +171,13 @@ class SelectionPhase:
 
 def most_measured(settings: Selection) -> int:
     """How many candidates are measured at most."""
-    return min(settings.candidates + TIED, settings.measured or settings.candidates + TIED)
+    candidates = settings.candidates + tied_count(settings)
+    return min(candidates, settings.measured or candidates)
+
+
+def tied_count(settings: Selection) -> int:
+    """How many candidates of one common width there are."""
+    return TIED if settings.rule == "hypervolume" else 0
 
 
 def proposals(
@@ -181,7 +196,7 @@ def proposals(
 
 
 def tied_designs(
-    context: Context, shape: Shape, reference: tuple[np.ndarray, np.ndarray]
+    context: Context, shape: Shape, reference: tuple[np.ndarray, np.ndarray], count: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Designs with one common power of each boundary's largest width, as half of the training has.
 
@@ -194,15 +209,15 @@ def tied_designs(
     """
     ordinals, assignment = reference
     widths = len(shape.max_widths)
-    tied = np.repeat(np.array(ordinals, float)[:, None], TIED, axis=1)
+    tied = np.repeat(np.array(ordinals, float)[:, None], count, axis=1)
     top = shape.ordinal_high[:widths, None]
     tied[:widths] = np.clip(
-        np.round(top ** np.linspace(0.0, 1.0, TIED)), shape.ordinal_low[:widths, None], top
+        np.round(top ** np.linspace(0.0, 1.0, count)), shape.ordinal_low[:widths, None], top
     )
     terms = context.config.surface.policy.terms
-    preferences = np.zeros((len(TERMS), TIED), np.float32)
+    preferences = np.zeros((len(TERMS), count), np.float32)
     preferences[[TERMS.index(term) for term in terms]] = 1.0 / len(terms)
-    return preferences, tied, np.repeat(assignment[:, None], TIED, axis=1)
+    return preferences, tied, np.repeat(assignment[:, None], count, axis=1)
 
 
 def rounded(
@@ -257,11 +272,19 @@ def choose(points: np.ndarray, reference: np.ndarray, count: int) -> list[int]:
         taken.append(left.pop(best))
     inside = (points < reference).all(axis=1)
     for group in (inside, ~inside):
-        left = [i for i in np.flatnonzero(group) if i not in taken]
-        while left and len(taken) < count:
-            front = np.array(left)[moocore.is_nondominated(points[left], keep_weakly=True)]
-            taken += spread(points, front, count - len(taken))
-            left = [i for i in left if i not in set(front)]
+        rest = [int(i) for i in np.flatnonzero(group) if i not in taken]
+        taken += by_fronts(points, rest, count - len(taken))
+    return taken
+
+
+def by_fronts(points: np.ndarray, among: Iterable[int], count: int) -> list[int]:
+    """Indices of at most `count` of some points, front by front, each spread over its range."""
+    taken: list[int] = []
+    left = list(among)
+    while left and len(taken) < count:
+        front = np.array(left)[moocore.is_nondominated(points[left], keep_weakly=True)]
+        taken += spread(points, front, count - len(taken))
+        left = [i for i in left if i not in set(front)]
     return taken
 
 

@@ -14,13 +14,13 @@ class Weights(Section):
 
     steps: Count = 1500
     """Training steps, one integer design each."""
-    whole_fraction: Fraction = 0.3
+    whole_fraction: Fraction = 0.0
     """Share of the steps, the first ones, that train the whole network on one core."""
     tied_fraction: Fraction = 0.5
     """Share of the further steps whose widths are one common power of each boundary's largest."""
     minimum_fraction: Fraction = 0.15
     """Share of the steps overwritten by all widths at their minimum."""
-    cheap_fraction: Fraction = 0.7
+    cheap_fraction: Fraction = 0.0
     """Share of the steps whose crossings are those of partitions that are cheap on the chip."""
 
 
@@ -62,6 +62,9 @@ class Selection(Section):
     """Candidates measured on validation pictures, those that are predicted best; none: all."""
     designs: Annotated[int, annotated_types.Interval(ge=1, le=1000)] = 16
     """Designs of the front."""
+    rule: Literal["spread", "hypervolume"] = "spread"
+    """What is chosen: `spread`, a broad front; `hypervolume`, what dominates the most, designs of
+    one common width standing beside those of the policy."""
 
 
 class Finetune(Section):

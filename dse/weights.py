@@ -33,8 +33,10 @@ def cheap_crossings(
         reference: ordinals and assignment from which each search starts.
 
     Returns:
-        [edges, patterns] 0/1 flags, int8.
+        [edges, patterns] 0/1 flags, int8; no patterns where the experiment samples none.
     """
+    if context.config.surface.weights.cheap_fraction == 0:
+        return np.zeros((len(context.net.edges), 0), np.int8)
     shape = objective.shape
     rng = np.random.default_rng([context.config.seed, 9])
     ordinals, assignment = reference

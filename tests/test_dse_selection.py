@@ -34,7 +34,10 @@ def placed():
                 "chip": "quad_big_little",
                 "hardware": {"mode": "fixed"},
                 "training": {"batch": 16, "calibration_pictures": 16},
-                "surface": {"finetune": {"together": 4, "steps": 1}},
+                "surface": {
+                    "weights": {"whole_fraction": 0.3, "cheap_fraction": 0.7},
+                    "finetune": {"together": 4, "steps": 1},
+                },
             }
         )
     )
