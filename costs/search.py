@@ -253,17 +253,24 @@ class Search:
             return []
         return [part.take(rows) for part, rows in zip(parts, kept, strict=True)]
 
-    def narrow(self, parts: list[Part]) -> list[Part]:
-        """The parts less what tiers exclude, if there is much to join and they apply."""
+    def join(self, parts: list[Part]) -> Part:
+        """Joins all dimensions; order by order with bounds by tiers, if they apply and it pays."""
         counts = [np.bincount(part.order, minlength=len(self.claims)) for part in parts]
-        joined = np.prod(np.array(counts, float), axis=0)
-        if not self.alone or joined.sum() < MANY:
-            return parts
-        pieces = [[part.take(np.zeros(0, int)) for part in parts]]
-        for number in np.flatnonzero(joined):
+        pairs = np.prod(np.array(counts, float), axis=0)
+        if not self.alone or pairs.sum() < MANY:
+            return self.walk(parts)
+        pieces = []
+        for number in np.flatnonzero(pairs):
             mine = [part.take(np.flatnonzero(part.order == number)) for part in parts]
-            pieces.append(self.narrow_order(mine))
-        return [stack_parts(part) for part in zip(*filter(None, pieces), strict=True)]
+            mine = self.narrow_order(mine)
+            while len(mine) > 2:
+                first, second, *rest = sorted(mine, key=len)
+                least, most = calc_product([calc_extremes(part) for part in rest])
+                joined = self._join(first, second, least, most, 0)
+                mine = self.narrow_order([joined, *rest])
+            if mine:
+                pieces.append(in_dim_order(self.walk(mine)))
+        return stack_parts(pieces) if pieces else self.walk(parts)
 
     def walk(self, parts: list[Part], *, beam: int = 0) -> Part:
         """Joins all dimensions; finds a first incumbent when `beam` is given."""
@@ -350,8 +357,8 @@ def find_candidates(
     try:
         parts = search.trim(list_parts(search))
         search.walk(parts, beam=BEAM)
-        parts = search.narrow(search.trim(parts))
-        rows = search.reduce(search.walk(parts), None, None)
+        parts = search.trim(parts)
+        rows = search.reduce(search.join(parts), None, None)
         proved = True
     except OutOfTime:
         rows, proved = stack_parts(search.best or rough), False
