@@ -1,14 +1,16 @@
 """How well assignments are found without an exact solver, on 200 random instances.
 
-Question: does a relaxation followed by moves and swaps come within 2 % of the proved optimum on
-average, and how far off is each relaxation by itself, next to equal split and greedy?
+Question: does a relaxation followed by moves and swaps come within 2 % of the optimum on average,
+and how far off is each relaxation by itself, next to equal split and greedy?
 
-    python experiments/assignment_study.py prove            # optima or bounds, by milp
-    python experiments/assignment_study.py run greedy cuts  # methods, raw and with search
-    python experiments/assignment_study.py run cuts --proved  # where the optimum is proved alone
-    python experiments/assignment_study.py draw             # table and figure from the CSV files
+    python experiments/assignment_study.py bound             # lower bounds, by sets of layers
+    python experiments/assignment_study.py prove             # and by milp, some seconds each
+    python experiments/assignment_study.py run softmax cuts  # methods, raw and with search
+    python experiments/assignment_study.py draw              # table and figure from the CSV files
 
-`prove` and `run` continue where they stopped: one row for each instance, appended.
+`bound`, `prove` and `run` continue where they stopped: one row for each instance, appended. Several
+may run side by side with --part 0/2, --part 1/2. No assignment is below its instance's bound, so
+that a gap over the bound is at least the gap over the optimum.
 """
 
 from __future__ import annotations
@@ -17,136 +19,172 @@ import argparse
 import csv
 import platform
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from costs.annealing import anneal
 from costs.instance_cost import CostTables, calc_objective
-from costs.local_search import improve
+from costs.interval_bound import CLOSED, bound_interval
+from costs.local_search import assign_greedily
 from costs.milp import solve_milp
 from costs.random_instance import random_instance
 from dse.assignment_solvers import find_solver
 
 FOLDER = Path(__file__).parent / "results" / "assignment_study"
 INSTANCES = range(200)
-PROOF_GAP = 1e-3  # value and bound this close count as proved
-PROOFS = ("instance", "layers", "cores", "links", "value", "bound", "seconds")
-ANSWERS = ("instance", "method", "raw", "descended", "annealed", "seconds", "search_seconds")
+BOUNDS = ("instance", "layers", "cores", "links", "value", "bound", "cpu_s")
+PROOFS = (*BOUNDS[:-1], "seconds")
+ANSWERS = ("instance", "method", "raw", "searched", "cpu_s", "search_cpu_s", "cores")
 
 
-def prove(limit_s: float) -> None:
-    """Optima, or the bounds that are proved in time, of the instances that lack them."""
-    for seed in _missing(FOLDER / "proofs.csv", lambda row: True):
+def bound(part: slice) -> None:
+    """Lower bounds of the instances that lack them, from the answers that are there."""
+    answers = _read(FOLDER / "answers.csv")
+    for seed in _missing(FOLDER / "bounds.csv", INSTANCES[part], lambda row: True):
         instance = random_instance(seed)
         layers, cores = instance.shape
-        fastest = np.argmin(np.where(instance.possible, instance.layers.time_s, np.inf), axis=1)
-        known = anneal(instance, fastest, steps=3000, seed=1000 + seed)
-        found = solve_milp(instance, known=known, time_limit_s=limit_s, gap=PROOF_GAP)
+        known = [list(map(int, r["cores"])) for r in answers if int(r["instance"]) == seed]
+        known = np.array(known or [anneal(instance, assign_greedily(instance), seed=seed)]).T
+        value = calc_objective(instance, known).min()
+        start = time.process_time()
+        proved = bound_interval(instance, known)
+        spent = round(time.process_time() - start, 2)
+        links = instance.name.rsplit("-", 1)[1]
+        _append(FOLDER / "bounds.csv", BOUNDS, (seed, layers, cores, links, value, proved, spent))
+
+
+def prove(part: slice, limit_s: float) -> None:
+    """Bounds by milp, where it is given so long: it closes many of the small ones."""
+    for seed in _missing(FOLDER / "proofs.csv", INSTANCES[part], lambda row: True):
+        instance = random_instance(seed)
+        layers, cores = instance.shape
+        known = anneal(instance, assign_greedily(instance), seed=seed)
+        found = solve_milp(instance, known=known, time_limit_s=limit_s, gap=CLOSED)
         links = instance.name.rsplit("-", 1)[1]
         row = (seed, layers, cores, links, found.value, found.bound, round(found.seconds, 2))
         _append(FOLDER / "proofs.csv", PROOFS, row)
 
 
-def run(method: str, steps: int, proved: bool) -> None:
+def run(method: str, part: slice) -> None:
     """What a method answers, by itself and followed by the search."""
     solve = find_solver(method)
-    missing = _missing(FOLDER / "answers.csv", lambda row: row["method"] == method)
-    for seed in sorted(set(missing) & _proved()) if proved else missing:
+    mine = FOLDER / "answers.csv", INSTANCES[part], lambda row: row["method"] == method
+    for seed in _missing(*mine):
         instance = random_instance(seed)
-        start = time.perf_counter()
+        start = time.process_time()
         raw = solve(instance, seed=seed)
-        solved = time.perf_counter()
+        solved = time.process_time()
         tables = CostTables.of(instance)
-        descended = improve(tables, raw)
-        annealed = anneal(tables, raw, steps=steps, seed=seed)
-        end = time.perf_counter()
-        values = calc_objective(tables, np.stack([raw, descended, annealed], axis=1))
-        row = (seed, method, *values.tolist(), round(solved - start, 3), round(end - solved, 3))
+        searched = anneal(tables, raw, seed=seed)
+        end = time.process_time()
+        values = calc_objective(tables, np.stack([raw, searched], axis=1))
+        spent = round(solved - start, 3), round(end - solved, 3)
+        row = (seed, method, *values.tolist(), *spent, "".join(map(str, searched)))
         _append(FOLDER / "answers.csv", ANSWERS, row)
 
 
-def _proved() -> set[int]:
-    rows = _read(FOLDER / "proofs.csv")
-    near = 1 + 2 * PROOF_GAP
-    return {int(r["instance"]) for r in rows if float(r["value"]) <= float(r["bound"]) * near}
-
-
 def draw() -> None:
-    """The table and the figure."""
+    """The tables and the figure."""
     import matplotlib
 
     matplotlib.use("agg")
     import matplotlib.pyplot as plt
 
-    proofs = {int(row["instance"]): row for row in _read(FOLDER / "proofs.csv")}
-    answers = _read(FOLDER / "answers.csv")
-    bound = {i: float(row["bound"]) for i, row in proofs.items()}
-    proved = _proved()
-    methods = list(dict.fromkeys(row["method"] for row in answers))
-    # the optimum is no higher, so that a gap to the best known is a lower limit of the true gap
+    proofs = {int(row["instance"]): row for row in _read(FOLDER / "bounds.csv")}
+    answers = [row for row in _read(FOLDER / "answers.csv") if int(row["instance"]) in proofs]
+    lower = {i: float(row["bound"]) for i, row in proofs.items()}
     best = {i: float(row["value"]) for i, row in proofs.items()}
+    for row in _read(FOLDER / "proofs.csv"):
+        i = int(row["instance"])
+        if i in lower:
+            lower[i] = max(lower[i], float(row["bound"]))
+            best[i] = min(best[i], float(row["value"]))
     for row in answers:
-        number = int(row["instance"])
-        best[number] = min(best.get(number, np.inf), float(row["annealed"]))
+        i = int(row["instance"])
+        best[i] = min(best[i], float(row["searched"] or "inf"))
+    known = np.array([best[i] / lower[i] - 1 for i in proofs])
+    closed = {i for i in proofs if best[i] * (1 - CLOSED) <= lower[i] * (1 + 1e-9)}
     lines = [
-        f"{len(proofs)} instances tried, {len(proved)} proved to {PROOF_GAP:.1%}; gaps are over the"
-        " bound, which is at most the optimum",
+        f"{len(proofs)} instances, {len(closed)} closed to {CLOSED:.1%}; the best known is"
+        f" {known.mean():.2%} above the bound on average, {known.max():.1%} at worst. All gaps are"
+        " over the bound: no gap over the optimum is larger.",
         "",
-        "| method | raw mean | worst | no fit | moves and swaps mean | worst"
-        " | annealed moves and swaps mean | worst | all 200, over the best known, mean"
-        " | s per instance: method | search |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
+        "| method | raw on | mean | worst | no fit | with moves and swaps on | mean | worst"
+        " | where closed: mean | worst | CPU s: method | search |",
+        "|" + "---|" * 12,
     ]
-    gaps: dict[str, np.ndarray] = {}
+    methods = list(dict.fromkeys(row["method"] for row in answers))
+    gaps: dict[str, dict[str, np.ndarray]] = {}
     for method in methods:
         rows = [row for row in answers if row["method"] == method]
-        inside = [row for row in rows if int(row["instance"]) in proved]
-
-        def over(kind: str, rows: list[dict[str, str]]) -> np.ndarray:
-            return np.array([float(r[kind]) / bound[int(r["instance"])] - 1 for r in rows])
-
-        raw = over("raw", inside)
-        fits = np.isfinite(raw)
-        descended, gaps[method] = over("descended", inside), over("annealed", inside)
-        known = [float(r["annealed"]) / best[int(r["instance"])] - 1 for r in rows]
-        every = f"{np.mean(known):.2%}" if len(rows) == len(INSTANCES) else "not run"
-        taken = [np.mean([float(r[k]) for r in rows]) for k in ("seconds", "search_seconds")]
-        finite = descended[np.isfinite(descended)]
-        lines.append(
-            f"| {method} | {raw[fits].mean():.1%} | {raw[fits].max():.1%} | {(~fits).sum()} of"
-            f" {len(inside)} | {finite.mean():.1%} | {finite.max():.1%} |"
-            f" {gaps[method].mean():.2%} | {gaps[method].max():.1%} | {every} |"
-            f" {taken[0]:.2f} | {taken[1]:.2f} |"
-        )
+        over = {
+            kind: np.array([float(r[kind] or "nan") / lower[int(r["instance"])] - 1 for r in rows])
+            for kind in ("raw", "searched")
+        }
+        gaps[method] = over
+        raw, ran = over["raw"][np.isfinite(over["raw"])], ~np.isnan(over["searched"])
+        searched = over["searched"][ran]
+        inside = over["searched"][ran & [int(r["instance"]) in closed for r in rows]]
+        cells = [method, len(rows), f"{raw.mean():.1%}", f"{raw.max():.1%}", len(rows) - len(raw)]
+        if ran.any():
+            of = [r for r, here in zip(rows, ran, strict=True) if here]
+            spent = [np.mean([float(r[k]) for r in of]) for k in ("cpu_s", "search_cpu_s")]
+            cells += [ran.sum(), f"{searched.mean():.2%}", f"{searched.max():.1%}"]
+            cells += [f"{inside.mean():.2%}", f"{inside.max():.1%}", *(f"{s:.2f}" for s in spent)]
+        else:
+            cells += [0, *["not run"] * 6]
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    lines += [
+        "",
+        "| links | cores | instances | closed | best known over the bound: mean | worst |",
+    ]
+    lines += ["|---|---|---|---|---|---|"]
+    for links in sorted({row["links"] for row in proofs.values()}):
+        for cores in ((2, 3), (4, 5), (6, 7, 8)):
+            of = [i for i, r in proofs.items() if r["links"] == links and int(r["cores"]) in cores]
+            if of:
+                each = [best[i] / lower[i] - 1 for i in of]
+                lines.append(
+                    f"| {links} | {cores[0]} to {cores[-1]} | {len(of)} | {len(closed & set(of))} |"
+                    f" {np.mean(each):.2%} | {np.max(each):.1%} |"
+                )
     (FOLDER / "table.md").write_text("\n".join(lines) + "\n")
     print("\n".join(lines))
     figure, axes = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
-    for method in methods:
-        rows = [r for r in answers if r["method"] == method and int(r["instance"]) in proved]
-        for axis, kind in zip(axes, ("raw", "annealed"), strict=True):
-            values = [float(r[kind]) / bound[int(r["instance"])] - 1 for r in rows]
-            shown = np.sort([100 * v for v in values if np.isfinite(v)])
-            axis.plot(np.maximum(shown, 0.01), np.linspace(0, 1, len(shown)), label=method)
-    for axis, title in zip(axes, ("by itself", "followed by moves and swaps"), strict=True):
-        axis.set(xscale="log", xlabel="over the proved optimum [%]", title=title, ylim=(0, 1))
+    titles = {"raw": "by itself", "searched": "followed by moves and swaps"}
+    for axis, (kind, title) in zip(axes, titles.items(), strict=True):
+        for number, method in enumerate(methods):
+            values = 100 * gaps[method][kind]
+            values = np.sort(values[~np.isnan(values)])  # infinite where the weights do not fit
+            shown = np.maximum(values[np.isfinite(values)], 0.05)
+            if len(shown):
+                axis.plot(
+                    shown,
+                    np.arange(1, len(shown) + 1) / len(values),
+                    label=method,
+                    color=f"C{number}",
+                )
+        axis.set(xscale="log", xlabel="above the proved bound [%]", title=title, ylim=(0, 1))
         axis.axvline(2.0, color="0.6", linewidth=1)
         axis.grid(alpha=0.3)
-    axes[0].set_ylabel("part of the proved instances")
+    axes[0].set_ylabel("part of the instances")
     axes[0].legend()
     figure.savefig(FOLDER / "gaps.png", dpi=150)
 
 
-def _missing(path: Path, mine) -> list[int]:
+def _missing(path: Path, instances: range, mine: Callable[[dict[str, str]], bool]) -> list[int]:
     done = {int(row["instance"]) for row in _read(path) if mine(row)}
-    return [seed for seed in INSTANCES if seed not in done]
+    return [seed for seed in instances if seed not in done]
 
 
 def _read(path: Path) -> list[dict[str, str]]:
     if not path.exists():
         return []
     with path.open() as file:
-        return list(csv.DictReader(file))
+        rows = list(csv.DictReader(file))
+    return sorted(rows, key=lambda row: (row.get("method", ""), int(row["instance"])))
 
 
 def _append(path: Path, header: tuple[str, ...], row: tuple) -> None:
@@ -160,20 +198,22 @@ def _append(path: Path, header: tuple[str, ...], row: tuple) -> None:
 
 
 def main() -> None:
-    """One of prove, run and draw."""
+    """One of bound, prove, run and draw."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("what", choices=("prove", "run", "draw"))
+    parser.add_argument("what", choices=("bound", "prove", "run", "draw"))
     parser.add_argument("methods", nargs="*")
-    parser.add_argument("--limit", type=float, default=15.0, help="of a proof [s]")
-    parser.add_argument("--steps", type=int, default=1000, help="of the annealed search")
-    parser.add_argument("--proved", action="store_true", help="run where the optimum is proved")
+    parser.add_argument("--part", default="0/1", help="this of so many parts, as 0/2")
+    parser.add_argument("--limit", type=float, default=12.0, help="of prove [s]")
     args = parser.parse_args()
     print(f"{platform.machine()}, numpy {np.__version__}, {time.strftime('%Y-%m-%d')}")
-    if args.what == "prove":
-        prove(args.limit)
+    first, step = map(int, args.part.split("/"))
+    if args.what == "bound":
+        bound(slice(first, None, step))
+    elif args.what == "prove":
+        prove(slice(first, None, step), args.limit)
     elif args.what == "run":
         for method in args.methods:
-            run(method, args.steps, args.proved)
+            run(method, slice(first, None, step))
     else:
         draw()
 

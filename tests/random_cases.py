@@ -1,10 +1,12 @@
-"""Random layers, cores and mappings, and the loop walker's counts of them."""
+"""Random layers, cores, mappings and transfers, and the loop walker's counts of mappings."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from oracle import Nest, walk
 
+from costs.assignment_instance import CoreCosts
 from costs.conventions import Conventions
 from costs.core import Axis, Core, MemoryLevel
 from costs.encode import encode_mapping
@@ -156,3 +158,18 @@ def differences(case, conventions, cost):
             for direction, number in words.items():
                 found[level, operand, direction] = (number, counts[level, operand, direction])
     return {key: pair for key, pair in found.items() if pair[0] != pair[1]}
+
+
+def with_transfers(instance, seed):
+    """Sending and receiving take time, layers use DRAM: every term of the interval."""
+    rng = np.random.default_rng(seed)
+    shape = (len(instance.producer), instance.shape[1])
+    unit = np.median(instance.layers.time_s)
+    layers = replace(instance.layers, dram_bytes=rng.uniform(0, 1e5, instance.shape))
+    return replace(
+        instance,
+        layers=layers,
+        send=CoreCosts.of(rng.uniform(0, 0.2 * unit, shape)),
+        receive=CoreCosts.of(rng.uniform(0, 0.2 * unit, shape), dram_bytes=1e3),
+        dram_bandwidth_bytes_per_s=layers.dram_bytes.sum() / instance.layers.time_s.sum() * 1.5,
+    )

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from random_cases import with_transfers
 from synthetic_problem import make_problem, random_designs
 
 from costs.annealing import anneal
@@ -266,12 +267,38 @@ def test_search_is_near_the_optimum_and_never_worse_than_its_start(seed):
     start = split_equally(instance)
     begun, descended, annealed = calc_objective(
         tables,
-        np.stack([start, improve(tables, start), anneal(tables, start, chains=16, steps=300)], 1),
+        np.stack([start, improve(tables, start), anneal(tables, start, chains=16, sweeps=8)], 1),
     )
     assert descended <= begun
     assert annealed <= 1.02 * least
     greedy = calc_objective(tables, assign_greedily(instance)[:, None])[0]
     assert least <= greedy < np.inf
+
+
+@pytest.mark.parametrize("objective", ["interval", "energy", "io"])
+@pytest.mark.parametrize("topology", TOPOLOGIES)
+def test_annealing_reaches_the_optimum_of_small_instances(topology, objective):
+    """With transfers that cost time and DRAM, and a layer that one core cannot run."""
+    instance = with_transfers(random_instance(4, 8, 3, topology), 4)
+    time_s = instance.layers.time_s.copy()
+    time_s[2, 0] = np.inf
+    instance = replace(instance, layers=replace(instance.layers, time_s=time_s))
+    options = list_all(instance)
+    with np.errstate(invalid="ignore"):
+        least = np.nanmin(calc_objective(instance, options, objective))
+    start = split_equally(instance)
+    found = anneal(instance, start, objective, chains=32, sweeps=20)
+    assert calc_objective(instance, found[:, None], objective)[0] == pytest.approx(least, rel=1e-9)
+
+
+@pytest.mark.parametrize(("layers", "cores"), [(2, 2), (2, 3), (3, 9), (5, 12), (4, 1)])
+def test_annealing_takes_any_size(layers, cores):
+    """With more than nine cores no table holds all sets of readers."""
+    instance = random_instance(2, layers, cores, "ports")
+    found = anneal(instance, np.zeros(layers, int), chains=4, sweeps=2)
+    assert found.shape == (layers,)
+    start = calc_objective(instance, np.zeros((layers, 1), int))[0]
+    assert calc_objective(instance, found[:, None])[0] <= start
 
 
 # the algorithm for equal cores

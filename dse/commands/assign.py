@@ -123,6 +123,9 @@ def assign_command(
     if proved and gap <= 1e-5:
         print_line("proved: no assignment of any layer to any core is better")
         return
+    if math.isnan(gap):
+        print_line(f"nothing was proved in {proof_s:g} s; --proof-s gives it longer")
+        return
     best = "the proved optimum" if proved else f"the bound proved in {proof_s:g} s"
     advice = "" if solver in PROOFS else "; --solver milp looks for the optimum"
     print_line(f"{gap:.2%} over {best}{advice}")
