@@ -6,6 +6,7 @@ here, once for each design, and filter nothing.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from dse.outcomes import RunError
 from dse.relaxed import extension_corners, split_ordinals
 from dse.requests import limits_of, words_of
 from dse.rundir import ANSWERS_FILE, DESIGNS, FRONT_FILE, write_atomically
+from dse.search import assignment_gap, certify
 
 
 class FrontPhase:
@@ -42,8 +44,27 @@ class FrontPhase:
         """Take the designs and their weights."""
         self.objective: DesignObjective = objective_of(self.context, outputs)
         self.chosen, self.params = chosen_designs(outputs), final_params(outputs)
+        self._certify()
         self.stats = trained_weights(outputs)["stats"]
         self.costs = self.objective.costs(self.chosen["ordinals"], self.chosen["assignment"])
+
+    def _certify(self) -> None:
+        """Give every design the proved best assignment of its network, where it can be listed."""
+        chosen = {name: np.array(value) for name, value in self.chosen.items()}
+        proved = np.full((2, chosen["ordinals"].shape[1]), np.nan)  # before and after
+        requested = chosen.get("request", np.full(proved.shape[1], -1))
+        for i in range(proved.shape[1]):
+            objective = self.objective
+            if requested[i] >= 0:
+                limits = limits_of(self.context.config.requests[requested[i]].budget)
+                objective = replace(objective, budgets={**objective.budgets, **limits})
+            design = chosen["preference"][:, i], chosen["ordinals"][:, i]
+            best, gap = certify(objective, *design, chosen["assignment"][:, i])
+            proved[:, i] = gap, 0.0 * gap
+            if gap > 0:
+                chosen["assignment"][:, i] = best
+                chosen["gaps"][1, i] = assignment_gap(objective, *design, best)
+        self.chosen, self.proved = chosen, proved
 
     def count(self, outputs: dict[str, Any]) -> int:
         """Validation of every design, then what is left to say of those that stay."""
@@ -214,6 +235,8 @@ class FrontPhase:
             "assignment_gap_after": float(gaps[1]),
             "hardware_gap": float(gaps[2]),
         }
+        for name, gap in zip(("before", "after"), self.proved[:, index], strict=True):
+            row[f"proved_gap_{name}"] = float(gap) if np.isfinite(gap) else ""
         crossing = self.costs["crossing"]
         for i, boundary in enumerate(context.boundaries):
             edges = [

@@ -24,6 +24,8 @@ _COSTS = {
 _GAPS = {
     "assignment_gap_before": "Assignment against the best contiguous one, as relaxed",
     "assignment_gap_after": "Assignment against the best contiguous one, polished",
+    "proved_gap_before": "Assignment against the best of any that makes the same network, searched",
+    "proved_gap_after": "Assignment against the best of any that makes the same network, final",
     "hardware_gap": "Objective before the search on the hardware grid, against after",
 }
 

@@ -11,6 +11,8 @@ from dse.design_objective import DesignObjective, contiguous_candidates
 from dse.relaxed import Shape
 
 MOST_ROUNDS = 12
+ROUNDING = 1e-12  # of an objective
+LISTED = 100_000  # assignments of one network that are priced to prove the best
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ def improve(
     for _ in range(MOST_ROUNDS):
         before = best
         options = single_moves(assignment, shape.cores)
-        if not np.array_equal(compared, ordinals):
+        if compared is None or not np.array_equal(compared, ordinals):
             contiguous = contiguous_candidates(objective.problem, ordinals)
             options = np.concatenate([contiguous, options], axis=1)
             compared = ordinals
@@ -110,6 +112,69 @@ def assignment_gap(
     tiled = np.repeat(ordinals[:, None], options.shape[1], axis=1)
     values = _values(objective, preference, tiled, options)
     return excess(values[0], values[1:].min())
+
+
+def certify(
+    objective: DesignObjective, preference: np.ndarray, ordinals: np.ndarray, assignment: np.ndarray
+) -> tuple[np.ndarray, float]:
+    """The best of all assignments, contiguous or not, that make the same network.
+
+    The network, and so its accuracy, depends on which bottlenecks are crossed alone: among the
+    assignments that cross the same ones only costs differ, and the optimum is proved by listing.
+
+    Returns:
+        [layers] that assignment, the given one if none is better, and how far the given one is
+        from it (exp of the difference of the objectives, less 1); where there are too many to
+        list, the given one and not a number.
+    """
+    options = list_same_network(objective, assignment)
+    if options is None:
+        return assignment, float("nan")
+    tiled = np.repeat(ordinals[:, None], 1 + options.shape[1], axis=1)
+    options = np.concatenate([assignment[:, None], options], axis=1)
+    values = _values(objective, preference, tiled, options)
+    best = int(np.argmin(values))
+    if values[0] - values[best] <= ROUNDING:  # equal cores exchanged
+        return assignment, 0.0
+    return options[:, best], excess(values[0], values[best])
+
+
+def list_same_network(objective: DesignObjective, assignment: np.ndarray) -> np.ndarray | None:
+    """[layers, count] assignments that cross the same bottlenecks as one, up to equal cores.
+
+    Layers on both sides of a bottleneck that is not crossed stay together, those on the sides of
+    one that is crossed stay apart; all else is free. None where that leaves more than `LISTED`.
+    """
+    problem, cores = objective.problem, objective.shape.cores
+    group = np.arange(len(assignment))
+    apart = []
+    for number in objective.edge_index:
+        edge = problem.edges[number]
+        made, read = problem.workload.tensors[edge.tensor].producer, edge.consumer
+        if made < 0:
+            continue
+        if assignment[made] != assignment[read]:
+            apart.append((made, read))
+        else:
+            group = np.where(group == group[read], group[made], group)
+    _, group = np.unique(group, return_inverse=True)
+    pairs = {(min(group[a], group[b]), max(group[a], group[b])) for a, b in apart}
+    # cores of one type can be exchanged where all share one bus: they are taken in order
+    kinds = problem.core_types if len(problem.chip.links) == 1 else np.arange(cores)
+    twins = [sum(1 << c for c in range(k) if kinds[c] == kinds[k]) for k in range(cores)]
+    found, used = np.zeros((0, 1), int), np.zeros(1, int)
+    for number in range(int(group.max()) + 1):
+        core = np.tile(np.arange(cores), found.shape[1])
+        found, used = np.repeat(found, cores, axis=1), np.repeat(used, cores)
+        fits = np.array(twins)[core] & ~used == 0
+        for first, last in pairs:
+            if last == number:
+                fits &= found[first] != core
+        found = np.concatenate([found[:, fits], core[None, fits]])
+        used = used[fits] | (1 << core[fits])
+        if found.shape[1] > LISTED:
+            return None
+    return found[group]
 
 
 def single_moves(assignment: np.ndarray, cores: int) -> np.ndarray:

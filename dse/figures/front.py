@@ -166,9 +166,8 @@ def _change(now: Sequence[float], before: Sequence[float]) -> np.ndarray:
 def draw_rounding(front: Front) -> Figure | None:
     """What rounding and polishing changed, design by design; None where nothing was recorded."""
     costs = [c for c in front.relaxed if c in COSTS and c != "interval_s"]
-    gaps = [
-        c for c in ("assignment_gap_before", "assignment_gap_after", "hardware_gap") if front.has(c)
-    ]
+    names = ("assignment_gap_before", "assignment_gap_after", "proved_gap_before")
+    gaps = [c for c in (*names, "proved_gap_after", "hardware_gap") if front.has(c)]
     if not costs and not gaps:
         return None
     groups: list[tuple[str, str, dict[str, np.ndarray]]] = []

@@ -132,6 +132,8 @@ def words(name: str) -> str:
         "idle": "idle power",
         "assignment_gap_before": "assignment\nas relaxed",
         "assignment_gap_after": "assignment\npolished",
+        "proved_gap_before": "any, same\nnetwork,\nsearched",
+        "proved_gap_after": "any, same\nnetwork,\nfinal",
         "hardware_gap": "hardware",
         "throughput_per_s": "throughput",
         "cores_used": "cores",
