@@ -17,7 +17,6 @@ class LayerCost:
         energy_pj: Energy by part, links and idle power apart [pJ].
         start_s: When it starts, counted from the arrival of the input [s].
         time_s: How long it keeps its core busy [s].
-        dram_bytes: What it moves to and from DRAM [bytes].
     """
 
     name: str
@@ -25,7 +24,6 @@ class LayerCost:
     energy_pj: Mapping[str, float]
     start_s: float
     time_s: float
-    dram_bytes: float
 
     @property
     def end_s(self) -> float:
@@ -52,6 +50,8 @@ class Breakdown:
         layers: Its layers in execution order.
         links: Every link of the chip.
         costs: The columns of ``front.csv`` that are costs.
+        dram_bytes: What each core moves to and from DRAM, the network's input and output included
+            [bytes].
         channels: Boundary -> its channels; a width of so many crosses uncompressed.
     """
 
@@ -60,6 +60,7 @@ class Breakdown:
     layers: tuple[LayerCost, ...]
     links: tuple[LinkTraffic, ...]
     costs: Mapping[str, float]
+    dram_bytes: Mapping[str, float]
     channels: Mapping[str, int] = field(default_factory=dict)
 
     def on_core(self, core: str) -> tuple[LayerCost, ...]:
@@ -85,9 +86,17 @@ def break_down(design_file: Path) -> Breakdown:
             slot["energy_parts_pj"],
             slot["start_s"],
             slot["time_s"],
-            slot["dram_bytes"],
         )
         for slot in found["slots"]
     )
     links = tuple(LinkTraffic(k.name, k.cores, found["links"][k.name]) for k in chip.links)
-    return Breakdown(found["id"], chip.core_names, layers, links, found["costs"], found["channels"])
+    dram_bytes = {core["name"]: core["dram_bytes"] for core in found["per_core"]}
+    return Breakdown(
+        found["id"],
+        chip.core_names,
+        layers,
+        links,
+        found["costs"],
+        dram_bytes,
+        found["channels"],
+    )

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import csv
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -20,6 +20,7 @@ from pydantic import Field
 
 from costs import strict_yaml
 from costs.chip_cost import PJ
+from costs.core import Core
 from costs.errors import InputError
 from costs.hardware_spec import Name, Size, Spec, validate
 from costs.layer import Layer
@@ -67,20 +68,25 @@ class SweepSpec(Spec):
 
 @dataclass(frozen=True)
 class SweptCore:
-    """One core of the sweep: its template and the sizes it was given."""
+    """One core of the sweep.
 
-    template: str
-    sizes: tuple[tuple[str, int], ...]
+    Attributes:
+        label: template, array shape, then buffers in KiB.
+        area_mm2: [mm^2]; None where the technology gives none.
+        leakage_w: [W].
+    """
+
+    label: str
     area_mm2: float | None
     leakage_w: float
 
-    @property
-    def label(self) -> str:
-        """Template and sizes as one word: array shape, then buffers in KiB."""
-        numbers = dict(self.sizes)
-        shape = "x".join(str(v) for k, v in self.sizes if not k.endswith("buffer"))
-        buffers = [f"{k[0]}{numbers[k] / 1024:g}K" for k in numbers if k.endswith("buffer")]
-        return " ".join(part for part in (self.template, shape, *buffers) if part)
+    @classmethod
+    def of(cls, template: str, sizes: Sequence[tuple[str, int]], core: Core) -> SweptCore:
+        """A template's core of some sizes."""
+        shape = "x".join(str(v) for k, v in sizes if not k.endswith("buffer"))
+        buffers = [f"{k[0]}{v / 1024:g}K" for k, v in sizes if k.endswith("buffer")]
+        label = " ".join(part for part in (template, shape, *buffers) if part)
+        return cls(label, core.area_mm2, core.total_leakage_w)
 
 
 @dataclass(frozen=True)
@@ -139,10 +145,7 @@ def run_sweep(
             for values in itertools.product(*template.sizes.values())
         ]
         here = [hardware_point(core, dict(point)) for point in points]
-        swept = [
-            SweptCore(name, point, k.area_mm2, k.total_leakage_w)
-            for point, k in zip(points, here, strict=True)
-        ]
+        swept = [SweptCore.of(name, point, k) for point, k in zip(points, here, strict=True)]
         known: dict[tuple[object, ...], np.ndarray] = {}
         for network, parts in layers.items():
             for layer in parts:
@@ -304,8 +307,8 @@ def write_choices(path: Path, rows: Iterable[Choice]) -> None:
             writer.writerow((*vars(row).values(), row.saved))
 
 
-def read_choices(path: Path) -> list[Choice]:
-    """The rows of a choices.csv.
+def read_sweep(path: Path) -> Sweep:
+    """What `write_sweep` wrote.
 
     Raises:
         InputError: the file is missing or is none.
@@ -313,17 +316,54 @@ def read_choices(path: Path) -> list[Choice]:
     try:
         with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
-        return [
-            Choice(
-                r["goal"], int(r["types"]), r["network"], r["core"], float(r["value"]),
-                float(r["single"]), float(r["best"]), r["best_core"],
+        cores = {
+            r["core"]: SweptCore(
+                r["core"], float(r["area_mm2"]) if r["area_mm2"] else None, float(r["leakage_w"])
             )
             for r in rows
-        ]  # fmt: skip
+        }
+        networks = tuple(dict.fromkeys(r["network"] for r in rows))
+        values = [(float(r["energy_pj"]), float(r["latency_s"])) for r in rows]
+        shape = len(networks), len(cores), 2
+        energy, latency = np.moveaxis(np.array(values).reshape(shape), -1, 0)
     except OSError as error:
         raise InputError(f"cannot be read: {error.strerror}", file=path) from error
     except (KeyError, TypeError, ValueError) as error:
-        raise InputError("is no table of choices", file=path) from error
+        raise InputError("is no table of a sweep", file=path) from error
+    return Sweep(networks, tuple(cores.values()), energy, latency)
+
+
+def compare_single(sweep: Sweep) -> list[dict[str, float | str]]:
+    """For each goal what a network saves on its own best core, by the core it would run on else.
+
+    That core is the best single one for all, the cores of the sweep on average (geometric mean),
+    or the one that is best for another network (each other network in turn).
+    """
+    rows: list[dict[str, float | str]] = []
+    for goal in GOALS:
+        values = sweep.values(goal)
+        best = values.min(axis=1, keepdims=True)
+        others = values[:, values.argmin(axis=1)]
+        finite = np.where(np.isfinite(values), values, np.nan)
+        (single,) = choose_types(values, 1)
+        instead = {
+            "best single core": values[:, [single]],
+            "all cores, mean": np.exp(np.nanmean(np.log(finite), axis=1, keepdims=True)),
+            "best core of another network": np.where(np.eye(len(best), dtype=bool), np.nan, others),
+        }
+        for name, cost in instead.items():
+            saved = 1.0 - best / cost
+            largest = int(np.nanargmax(saved)) // saved.shape[1]
+            rows.append(
+                {
+                    "goal": goal,
+                    "instead_of": name,
+                    "largest_saved": float(np.nanmax(saved)),
+                    "network": sweep.networks[largest],
+                    "mean_saved": float(np.nanmean(saved)),
+                }
+            )
+    return rows
 
 
 def summarise(rows: Iterable[Choice]) -> list[dict[str, float | str]]:

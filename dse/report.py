@@ -106,7 +106,7 @@ def _draw(
     wanted["chip"] = (
         figures.draw_chip(shown[knee]),
         "The chosen design on its chip: bytes per inference on each link, and between each core "
-        "and DRAM (weights and what spills; input and output of the network come on top).",
+        "and DRAM (weights, what spills, input and output of the network).",
     )
     wanted["schedule"] = (
         figures.draw_gantt(shown[knee]),

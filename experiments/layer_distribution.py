@@ -20,6 +20,7 @@ import csv
 import itertools
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -245,15 +246,21 @@ def draw() -> None:
             loss.bar(cores, values, bottom=bottom, label=label)
             bottom += values
         loss.set(title="split: core time lost [%]", xlabel="cores")
-        loss.legend(fontsize=8)
+        _legend_above(loss, bottom)
         bottom = np.zeros(len(cores))
         for label in ("handover", "duplicate", "halo"):
             values = np.array([float(r[f"{label}_bytes"]) / 1e6 for r in mine])
             traffic.bar(cores, values, bottom=bottom, label=label)
             bottom += values
         traffic.set(title="split: crossing bytes [MB per image]", xlabel="cores")
-        traffic.legend(fontsize=8)
+        _legend_above(traffic, bottom)
     figure.savefig(FOLDER / "split.png", dpi=150)
+
+
+def _legend_above(axis: Any, heights: np.ndarray) -> None:
+    """The legend in room of its own above the bars."""
+    axis.set_ylim(0, 1.4 * heights.max())
+    axis.legend(fontsize=8, loc="upper left")
 
 
 def _write(path: Path, header: tuple[str, ...], rows: list[tuple]) -> None:

@@ -136,17 +136,19 @@ def write_run(directory: Path, designs: int = 14, seed: int = 0, name: str = "qu
 
 def make_breakdown(row: Mapping[str, object]) -> Breakdown:
     """Layers, a schedule and a ring of links that agree with a row in cores and in link bytes."""
-    layers, clock = [], 0.0
+    layers, clock, moved = [], 0.0, dict.fromkeys(CORES, 0.0)
     for weight, name in zip(np.linspace(1.6, 0.5, len(LAYERS)), LAYERS, strict=True):
         time_s = 2.4e-6 * float(weight)
         energy = {"mac": 4e4 * weight, "global_buffer": 5e4 * weight, "register_file": 2e4}
-        dram_bytes = 64.0 if name in (LAYERS[0], LAYERS[-1]) else 0.0
-        energy["dram"] = 160.0 * dram_bytes
-        layers.append(LayerCost(name, str(row[f"core_{name}"]), energy, clock, time_s, dram_bytes))
+        core = str(row[f"core_{name}"])
+        if name in (LAYERS[0], LAYERS[-1]):
+            moved[core] += 64.0
+            energy["dram"] = 160.0 * 64.0
+        layers.append(LayerCost(name, core, energy, clock, time_s))
         clock += time_s
     ring = list(zip(CORES, (*CORES[1:], CORES[0]), strict=True))
     used = int(row["cores_used"]) - 1  # pyright: ignore[reportArgumentType]
     share = float(row["link_bytes"]) / max(used, 1)  # pyright: ignore[reportArgumentType]
     links = [LinkTraffic(f"link_{i}", pair, share * (i < used)) for i, pair in enumerate(ring)]
     costs = {"interval_s": clock / 2, "latency_s": clock}
-    return Breakdown(str(row["id"]), CORES, tuple(layers), tuple(links), costs)
+    return Breakdown(str(row["id"]), CORES, tuple(layers), tuple(links), costs, moved)

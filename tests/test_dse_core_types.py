@@ -1,7 +1,6 @@
 """Choosing core types: exact among all subsets, and the command that sweeps."""
 
 import itertools
-import math
 
 import numpy as np
 import pytest
@@ -14,7 +13,14 @@ from costs.library import load_core
 from costs.tables import hardware_point
 from dse.commands.cores import cores_command
 from dse.commands.evaluate import read_workload
-from dse.core_types import choose_types, list_choices, load_sweep, read_choices, run_sweep
+from dse.core_types import (
+    choose_types,
+    compare_single,
+    list_choices,
+    load_sweep,
+    read_sweep,
+    run_sweep,
+)
 
 SWEEP = {
     "name": "small",
@@ -79,7 +85,7 @@ def test_a_network_costs_what_its_layers_cost(sweep_file):
     from costs.layer_report import evaluate_network, sum_rows
 
     total = sum_rows(evaluate_network(read_workload("mlp", 1).layers, core, "edp"))
-    at = [dict(c.sizes)["rows"] for c in sweep.cores].index(8)
+    at = [c.label for c in sweep.cores].index("narrow 8x8 g16K w64K")
     leakage_pj = core.total_leakage_w * total["latency_s"] * 1e12
     assert sweep.latency_s[0, at] == pytest.approx(total["latency_s"], rel=1e-12)
     assert sweep.energy_pj[0, at] == pytest.approx(total["energy_pj"] + leakage_pj, rel=1e-9)
@@ -93,13 +99,19 @@ def test_the_command_writes_and_redraws(sweep_file, tmp_path, capsys):
     out = tmp_path / "out"
     cores_command(sweep_file, out, as_json=False)
     assert "its best core" in capsys.readouterr().out
-    rows = read_choices(out / "choices.csv")
-    assert len(rows) == 2 * 2 * 2
-    assert all(math.isfinite(row.value) for row in rows)
+    sweep, choices = read_sweep(out / "sweep.csv"), (out / "choices.csv").read_bytes()
+    assert len(choices.splitlines()) == 1 + 2 * 2 * 2
+    assert np.isfinite(sweep.energy_pj).all()
+    own = {row["instead_of"]: row for row in compare_single(sweep) if row["goal"] == "edp_pjs"}
+    values = sweep.values("edp_pjs")
+    other = 1 - values.min(axis=1) / values[[0, 1], values.argmin(axis=1)[::-1]]
+    assert own["best core of another network"]["largest_saved"] == pytest.approx(max(other))
+    assert own["all cores, mean"]["mean_saved"] >= own["best single core"]["mean_saved"] - 1e-12
     picture = (out / "core_types.png").read_bytes()
     (out / "core_types.png").unlink()
     cores_command(out, None, as_json=True)
     assert (out / "core_types.png").read_bytes() == picture
+    assert (out / "choices.csv").read_bytes() == choices
 
 
 def test_bad_sweeps_are_one_line(sweep_file, tmp_path):
@@ -117,4 +129,4 @@ def test_bad_sweeps_are_one_line(sweep_file, tmp_path):
             run_sweep(load_sweep(sweep_file), lambda name: read_workload(name, 1), lambda _: None)
         assert "\n" not in str(caught.value)
     with pytest.raises(InputError, match="cannot be read"):
-        read_choices(tmp_path / "none.csv")
+        read_sweep(tmp_path / "none.csv")

@@ -13,11 +13,11 @@ def make_design(steps):
     """Layers in turn, each on a core for some time, and the interval of the busiest core."""
     rows, now = [], 0.0
     for number, (core, time_s) in enumerate(steps):
-        rows.append(LayerCost(f"l{number}", f"c{core}", {}, now, time_s, 0.0))
+        rows.append(LayerCost(f"l{number}", f"c{core}", {}, now, time_s))
         now += time_s
     busy = [sum(t for c, t in steps if c == core) for core in range(3)]
     costs = {"interval_s": max(busy), "latency_s": now}
-    return Breakdown("d", ("c0", "c1", "c2"), tuple(rows), (), costs)
+    return Breakdown("d", ("c0", "c1", "c2"), tuple(rows), (), costs, {})
 
 
 times = st.floats(0.001, 1.0)

@@ -297,11 +297,10 @@ def _as_breakdown(network: str, core: str, rows: Sequence[LayerRow]) -> Breakdow
     for row in rows:
         cost = row.best.cost
         energy = row.energy_by_level_pj
-        layers.append(
-            LayerCost(row.layer.name, core, energy, start_s, cost.latency_s, row.outer_bytes)
-        )
+        layers.append(LayerCost(row.layer.name, core, energy, start_s, cost.latency_s))
         start_s += cost.latency_s
-    return Breakdown(network, (core,), tuple(layers), (), {})
+    moved = sum(row.outer_bytes for row in rows)
+    return Breakdown(network, (core,), tuple(layers), (), {}, {core: moved})
 
 
 def _draw(breakdown: Breakdown, file: Path, name: str | None = None) -> None:

@@ -197,10 +197,10 @@ def _core_box(
         x + 0.1, y - 0.34, "\n".join(listed) or "unused", va="top", fontsize=7.4, zorder=4,
         color=INK if names else QUIET, linespacing=1.45,
     )  # fmt: skip
-    dram_bytes = sum(layer.dram_bytes for layer in layers)
     if layers:
+        moved = EngFormatter(unit="B")(design.dram_bytes[core])
         axes.text(
-            x + box[0] - 0.1, y - box[1] + 0.08, f"DRAM {EngFormatter(unit='B')(dram_bytes)}",
+            x + box[0] - 0.1, y - box[1] + 0.08, f"DRAM {moved}",
             va="bottom", ha="right", fontsize=7.0, color=QUIET, zorder=4,
         )  # fmt: skip
 
