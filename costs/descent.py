@@ -2,9 +2,10 @@
 
 Given the rows of all other dimensions the best row of one is found exactly, by pricing all of them;
 dimension after dimension, again and again, until none lowers the cost. Where that ends depends on
-which dimension is asked first, so that every sequence is tried. A memory that is full lets no
-single dimension grow; so two may be asked at once, of their most promising rows. Nothing is proved
-here: what is found is a mapping, and its cost excludes others (`costs.search`).
+which dimension is asked first, so that every sequence is tried in one order, and every dimension
+first in all orders together. A memory that is full lets no single dimension grow; so two may be
+asked at once, of their most promising rows. Nothing is proved here: what is found is a mapping, and
+its cost excludes others (`costs.search`).
 """
 
 from __future__ import annotations
@@ -63,7 +64,9 @@ def descend(cost: CandidateCost, parts: Sequence[Part], claims: np.ndarray) -> l
         size = np.log(part.values[:, cost.structure.first_tile :]).sum(axis=1)
         start.append(_first_least(size, place[part.order], begin)[0])
     found = []
-    for sequence in itertools.permutations(range(len(parts))):
+    numbers = tuple(range(len(parts)))
+    turns = [numbers[i:] + numbers[:i] for i in numbers]
+    for sequence in itertools.permutations(numbers) if len(orders) == 1 else turns:
         chosen = [rows.copy() for rows in start]
         value = np.full(len(orders), np.inf)
         for _ in range(ROUNDS):

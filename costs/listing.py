@@ -28,6 +28,9 @@ from costs.tilings import (
     make_part,
 )
 
+MANY = 1_000_000
+"""Tilings in all orders from which on those of a single core are opened one by one."""
+
 if TYPE_CHECKING:
     from costs.search import Search
 
@@ -54,7 +57,7 @@ def list_parts(search: Search, *, coarse: bool = False) -> list[Part]:
                 search.structure, search.sizes, search.most_words, search.choices[i], coarse
             )
             part = search.reduce(part.take(np.flatnonzero(alive[part.order])), least, most)
-        elif search.alone and not coarse:
+        elif search.alone and not coarse and max(counts) > MANY:
             continue
         else:
             part = _list_part(search, search.choices[i], listed[i], alive, least, most)
