@@ -167,7 +167,11 @@ def _generated(config: Any, arrays: Arrays, run_dir: Path) -> Final:
     summary = {
         "bases": str(bases),
         "bits": bits,
-        "bases_of_kernels": {p: [f.basis[1], f.basis[0]] for p, f in chosen.items()},
+        # Bi and Bc; null where a kernel has no such level
+        "bases_of_kernels": {
+            path: [f.basis[1] if f.coefficients else None, f.basis[0] if f.mixing else None]
+            for path, f in chosen.items()
+        },
     }
     files = {"bases.safetensors": save_tensors(codes)}
     return Final(context.data, _logits(net, arrays), files, summary)
