@@ -136,7 +136,8 @@ def write_run(directory: Path, designs: int = 14, seed: int = 0, name: str = "qu
 
 def make_breakdown(row: Mapping[str, object]) -> Breakdown:
     """Layers, a schedule and a ring of links that agree with a row in cores and in link bytes."""
-    layers, clock, moved = [], 0.0, dict.fromkeys(CORES, 0.0)
+    layers, clock = [], 0.0
+    moved: dict[str, float] = dict.fromkeys(CORES, 0.0)
     for weight, name in zip(np.linspace(1.6, 0.5, len(LAYERS)), LAYERS, strict=True):
         time_s = 2.4e-6 * float(weight)
         energy = {"mac": 4e4 * weight, "global_buffer": 5e4 * weight, "register_file": 2e4}

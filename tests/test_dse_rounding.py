@@ -179,7 +179,8 @@ def decided_cores(shape) -> np.ndarray:
 def test_the_interval_over_pictures_is_that_of_paired_differences() -> None:
     before = [np.array([True, True, False, False]), np.array([True, False, False, False])]
     after = np.array([True, True, True, False])
-    row = make_row("widths", "x", 0, before, after, ({c: 2.0 for c in COSTS},) * 2)
+    costs = {cost: 2.0 for cost in COSTS}
+    row = make_row("widths", "x", 0, before, after, (costs, costs))
     gap = np.array([0.0, 0.5, 1.0, 0.0])
     half = 1.959964 * gap.std(ddof=1) / 2
     assert (row["accuracy_before"], row["accuracy_after"]) == (0.375, 0.75)

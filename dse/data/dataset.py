@@ -119,7 +119,7 @@ def halved(data: DataSet, name: str) -> DataSet:
 
     def shrink(pictures: np.ndarray) -> np.ndarray:
         corners = [pictures[:, i::2, j::2].astype(np.uint16) for i in (0, 1) for j in (0, 1)]
-        return ((np.sum(corners, axis=0, dtype=np.uint16) + 2) // 4).astype(np.uint8)
+        return np.asarray((np.sum(corners, axis=0, dtype=np.uint16) + 2) // 4, np.uint8)
 
     splits = [
         replace(s, pictures=shrink(s.pictures)) for s in (data.train, data.validation, data.test)
