@@ -143,7 +143,7 @@ def make_breakdown(row: Mapping[str, object]) -> Breakdown:
         energy = {"mac": 4e4 * weight, "global_buffer": 5e4 * weight, "register_file": 2e4}
         core = str(row[f"core_{name}"])
         if name in (LAYERS[0], LAYERS[-1]):
-            moved[core] += 64.0
+            moved[core] = moved.get(core, 0.0) + 64.0  # a run may name its cores otherwise
             energy["dram"] = 160.0 * 64.0
         layers.append(LayerCost(name, core, energy, clock, time_s))
         clock += time_s
