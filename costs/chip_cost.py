@@ -20,13 +20,14 @@ The model, per inference in steady state (every core works on its own inference)
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
 
-from costs.chip_moves import any_of, calc_moves
+from costs.chip_moves import calc_moves
 from costs.chip_time import calc_times
-from costs.ordered import Array, ordered_sum
+from costs.ordered import Array, any_of, of_core, ordered_sum
 from costs.problem import Problem
 
 STREAMING_SHARE = 0.25  # of a weight buffer that cannot hold all weights of its core
@@ -70,8 +71,7 @@ def calc_chip_cost(
     dram_bytes = ordered_sum(slots["dram_bytes"]) + moves["dram_bytes"]
     link_bytes = ordered_sum(moves["each_link_bytes"]) + 0.0 * dram_bytes
     used = ordered_sum(
-        xp.where(xp.any(place["slot_core"] == k, axis=0), 1.0, 0.0)
-        for k in range(len(problem.chip.cores))
+        xp.where(any_of(mine, mine[0]), 1.0, 0.0) for mine in zip(*place["on_core"], strict=True)
     )
     return {
         **energy,
@@ -83,11 +83,11 @@ def calc_chip_cost(
         "area_mm2": ordered_sum(xp.take(problem.area_mm2, h) for h in place["hardware"]),
         "cores_used": used,
         "slot_core": place["slot_core"],
-        "slot_active": place["active"],
+        "slot_active": xp.stack(place["active"]),
         "slot_time_s": slots["time_s"],
         "slot_start_s": times["slot_start_s"],
-        "slot_resident": slots["resident"],
-        "slot_spilled": slots["spilled"],
+        "slot_resident": xp.stack(slots["resident"]),
+        "slot_spilled": xp.stack(slots["spilled"]),
         "slot_energy_pj": slots["energy_pj"],
         "slot_parts_pj": slots["parts"],
         "slot_dram_bytes": slots["dram_bytes"],
@@ -96,11 +96,11 @@ def calc_chip_cost(
         "each_link_work": moves["each_link_work"],
         "stretch": moves["stretch"],
         "each_link_wait_s": times["each_link_wait_s"],
-        "crossing": place["crosses"],
+        "crossing": xp.stack(place["crosses"]),
         "arriving": xp.stack(place["first"]),
         "crossing_bytes": place["crossing_bytes"],
         "core_weight_bytes": slots["core_weight_bytes"],
-        "slot_live_bytes": slots["live_bytes"],
+        "slot_live_bytes": xp.stack(slots["live_bytes"]),
         "slot_compute_s": slots["compute_s"],
         "slot_memory_s": slots["memory_s"],
         "dram_moves": moves["dram_moves"],
@@ -121,25 +121,27 @@ def calc_hardware(problem: Problem, knobs: Array, xp: Any) -> Array:
 
 
 def _place(problem: Problem, widths: Array, assignment: Array, knobs: Array, xp: Any) -> dict:
-    """Where every slot runs, which edges cross, which pairs are present."""
-    tensors = problem.workload.tensors
+    """Where every layer and slot runs, which edges cross, which pairs are present."""
+    tensors, edges = problem.workload.tensors, problem.edges
+    layers = range(len(problem.workload.layers))
     hardware = calc_hardware(problem, knobs, xp)
-    slot_core = xp.stack([assignment[slot.owner] for slot in problem.slots])
+    on_core = [[assignment[layer] == k for k in range(len(hardware))] for layer in layers]
+    compare = functools.cache(lambda a, b: assignment[a] == assignment[b])
+
+    def together(a: int, b: int) -> Array:
+        """[designs] whether two layers share a core."""
+        return compare(min(a, b), max(a, b))
+
     nowhere = xp.zeros(assignment.shape[1:], bool)
     crosses, first = [], []
-    for number, edge in enumerate(problem.edges):
+    for number, edge in enumerate(edges):
         producer = tensors[edge.tensor].producer
-        there = assignment[edge.consumer]
-        cross = nowhere if producer < 0 else assignment[producer] != there
-        earlier = [
-            crosses[e] & (assignment[problem.edges[e].consumer] == there)
-            for e in range(number)
-            if problem.edges[e].tensor == edge.tensor
-        ]
-        crosses.append(cross)
-        first.append(cross & ~any_of(earlier, nowhere))
+        crosses.append(nowhere if producer < 0 else ~together(producer, edge.consumer))
+        earlier = [e.consumer for e in edges[:number] if e.tensor == edge.tensor]
+        brought = any_of([together(reader, edge.consumer) for reader in earlier], nowhere)
+        first.append(crosses[-1] & ~brought if earlier else crosses[-1])
     leaves = [
-        any_of([crosses[e] for e, edge in enumerate(problem.edges) if edge.tensor == t], nowhere)
+        any_of([crosses[e] for e, edge in enumerate(edges) if edge.tensor == t], nowhere)
         for t in range(len(tensors))
     ]
     paired = [widths[i] < boundary.channels for i, boundary in enumerate(problem.boundaries)]
@@ -161,109 +163,130 @@ def _place(problem: Problem, widths: Array, assignment: Array, knobs: Array, xp:
         crossing_bytes.append(size)
     return {
         "hardware": hardware,
-        "slot_core": slot_core,
-        "slot_hardware": xp.take_along_axis(hardware, slot_core, axis=0),
-        "crosses": xp.stack(crosses),
+        "on_core": on_core,
+        "together": together,
+        "layer_hardware": xp.stack([of_core(hardware, mine, xp) for mine in on_core]),
+        "slot_core": xp.stack([assignment[slot.owner] for slot in problem.slots]),
+        "crosses": crosses,
         "first": first,
         "leaves": leaves,
-        "active": xp.stack(active),
+        "active": active,
         "crossing_bytes": crossing_bytes,
     }
 
 
 def _slot_costs(problem: Problem, widths: Array, place: dict, xp: Any) -> dict:
     """Energy by part, cycles and DRAM bytes of each slot from the table, by its operands' homes."""
-    active, slot_core = place["active"], place["slot_core"]
+    active = place["active"]
+    room = xp.take(problem.global_buffer_bytes, place["layer_hardware"])
     weights, rows = [], []
     for slot in problem.slots:
-        if slot.kind == "layer":
-            weights.append(problem.rows[slot.row].bytes("W") + 0.0 * active[0])
-            rows.append(slot.row + 0 * slot_core[0])
-        else:
+        weights.append(problem.rows[slot.row].bytes("W"))  # of a pair at width 1
+        rows.append(slot.row)
+        if slot.kind != "layer":
             width = xp.clip(widths[slot.boundary], 1, problem.largest_pairs[slot.boundary])
-            per_width = problem.rows[slot.row].bytes("W")  # the row of width 1
-            weights.append(per_width * width + 0.0 * active[0])
-            rows.append(slot.row + width - 1)
-    resident, core_weight_bytes = _resident(problem, xp.stack(weights), place, xp)
+            weights[-1], rows[-1] = weights[-1] * width, slot.row + width - 1
+    resident, core_weight_bytes = _resident(problem, weights, place, xp)
     live_bytes = _live_bytes(problem, place, xp)
-    spilled = live_bytes > xp.take(problem.global_buffer_bytes, place["slot_hardware"])
-    variant = xp.where(resident, 0, 2) + xp.where(spilled, 1, 0)
+    spilled = [live > room[s.owner] for live, s in zip(live_bytes, problem.slots, strict=True)]
     points = len(problem.area_mm2)
-    entry = (xp.stack(rows) * points + place["slot_hardware"]) * 4 + variant
-    values = xp.take(problem.table, entry, axis=0)
+    variant = xp.where(xp.stack(resident), 0, 2) + xp.stack(spilled)
+    hardware = [
+        row * points + place["layer_hardware"][slot.owner]
+        for row, slot in zip(rows, problem.slots, strict=True)
+    ]
+    metrics, flat = problem.table.shape[1], problem.table.reshape(-1)
+    entry = (xp.stack(hardware) * 4 + variant) * metrics
     # Rows that no design wants are infinite, and infinity times zero would be no number.
-    values = xp.where(active[..., None], values, 0.0)
-    parts = [values[..., i] for i in range(1 + len(problem.levels))]
-    clock_hz = np.array([t.core.clock_hz for t in problem.chip.types])[problem.core_types]
-    cycle_s = xp.take(1.0 / clock_hz, slot_core)
+    present = xp.stack(active)
+    values = [
+        xp.where(present, xp.take(flat, entry + metric, mode="clip"), 0.0)
+        for metric in range(metrics)
+    ]
+    parts = values[: 1 + len(problem.levels)]
+    cycle_s = _cycle_s(problem, place, xp)
     return {
-        "resident": resident & active,
-        "spilled": spilled & active,
+        "resident": [r & a for r, a in zip(resident, active, strict=True)],
+        "spilled": [s & a for s, a in zip(spilled, active, strict=True)],
         "parts": parts,
         "energy_pj": ordered_sum(parts),
-        "compute_s": values[..., -4] * cycle_s,
+        "compute_s": values[-4] * cycle_s,
         "memory_s": xp.maximum(
-            values[..., -3] * cycle_s, values[..., -1] / problem.chip.dram_bandwidth_bytes_per_s
+            values[-3] * cycle_s, values[-1] / problem.chip.dram_bandwidth_bytes_per_s
         ),
-        "time_s": values[..., -2] * cycle_s,
-        "dram_bytes": values[..., -1],
+        "time_s": values[-2] * cycle_s,
+        "dram_bytes": values[-1],
         "core_weight_bytes": core_weight_bytes,
         "live_bytes": live_bytes,
     }
 
 
-def _resident(problem: Problem, weights: Array, place: dict, xp: Any) -> tuple[Array, Array]:
+def _cycle_s(problem: Problem, place: dict, xp: Any) -> Array | float:
+    """Clock period of each slot's core [s]: one number, or [slots, designs]."""
+    cycle_s = 1.0 / np.array([t.core.clock_hz for t in problem.chip.types])[problem.core_types]
+    if (cycle_s == cycle_s[0]).all():
+        return float(cycle_s[0])
+    return xp.take(cycle_s, place["slot_core"])
+
+
+def _resident(
+    problem: Problem, weights: list[Array | float], place: dict, xp: Any
+) -> tuple[list[Array], Array]:
     """Whether a slot's weights stay in its core's weight buffer, and what all of a core need.
 
     Returns:
-        resident: [slots, designs].
+        resident: [slots][designs].
         total: [cores, designs] weights of all slots of a core [bytes].
     """
-    active, slot_core = place["active"], place["slot_core"]
-    capacity = xp.take(problem.weight_buffer_bytes, place["hardware"])  # [cores, designs]
-    here = [slot_core == k for k in range(len(problem.chip.cores))]
-    wanted = xp.where(active, weights, 0.0)
-    total = xp.stack([ordered_sum(xp.where(mine, wanted, 0.0)) for mine in here])
-    available = xp.where(total <= capacity, capacity, (1 - STREAMING_SHARE) * capacity)
-    used = [0.0 * wanted[0] for _ in here]
-    resident = []
-    for s in range(len(problem.slots)):
-        free = ordered_sum(
-            xp.where(mine[s], available[k] - used[k], 0.0) for k, mine in enumerate(here)
+    slots, on_core = problem.slots, place["on_core"]
+    cores = range(len(problem.chip.cores))
+    wanted = [
+        size if slot.kind == "layer" else xp.where(present, size, 0.0)
+        for slot, size, present in zip(slots, weights, place["active"], strict=True)
+    ]
+    of_layer = [
+        ordered_sum(w for w, slot in zip(wanted, slots, strict=True) if slot.owner == layer)
+        for layer in range(len(on_core))
+    ]
+    total = [
+        ordered_sum(
+            xp.where(mine[k], size, 0.0) for mine, size in zip(on_core, of_layer, strict=True)
         )
-        stays = wanted[s] <= free
+        for k in cores
+    ]
+    capacity = xp.take(problem.weight_buffer_bytes, place["hardware"])  # [cores, designs]
+    left = [
+        xp.where(total[k] <= capacity[k], capacity[k], (1 - STREAMING_SHARE) * capacity[k])
+        for k in cores
+    ]
+    resident = []
+    for slot, size in zip(slots, wanted, strict=True):
+        mine = on_core[slot.owner]
+        stays = size <= of_core(left, mine, xp)
+        kept = xp.where(stays, size, 0.0)
+        left = [room - xp.where(here, kept, 0.0) for room, here in zip(left, mine, strict=True)]
         resident.append(stays)
-        for k, mine in enumerate(here):
-            used[k] = used[k] + xp.where(mine[s] & stays, wanted[s], 0.0)
-    return xp.stack(resident), total
+    return resident, xp.stack(total)
 
 
-def _live_bytes(problem: Problem, place: dict, xp: Any) -> Array:
-    """[slots, designs] size of the tensors that are live on its core during a slot [bytes]."""
-    active, slot_core = place["active"], place["slot_core"]
-    order = {s.owner: i for i, s in enumerate(problem.slots) if s.kind == "layer"}
-    number = np.arange(len(problem.slots))[:, None]
-    live = 0.0 * xp.where(active, 1.0, 0.0)
+def _live_bytes(problem: Problem, place: dict, xp: Any) -> list[Array]:
+    """[slots][designs] size of the tensors that are live on its core during a slot [bytes]."""
+    layer_slot, reduce_slot, expand_slot = problem.find_slots()
+    live = [xp.zeros(flag.shape) for flag in place["active"]]
     for t, tensor in enumerate(problem.workload.tensors):
-        made = order.get(tensor.producer, 0)
-        sends = [
-            i
-            for i, s in enumerate(problem.slots)
-            if s.kind == "reduce" and problem.boundaries[s.boundary].tensor == t
-        ]
-        held = (number == made) & (tensor.producer >= 0)
-        held = held | any_of([number == i for i in sends], number < 0)
-        for e, edge in enumerate(problem.edges):
-            if edge.tensor != t:
-                continue
-            last = order[edge.consumer]
-            during = (number >= made) & (number <= last)
-            held = held | (during & (slot_core == slot_core[last][None]))
-            bring = [i for i, s in enumerate(problem.slots) if s.kind == "expand" and s.edge == e]
-            sends = sends + bring
-        live = live + xp.where(held, tensor.bytes, 0.0)
-        sending = any_of([number == i for i in sends], number < 0)
-        live = live + xp.where(sending, place["crossing_bytes"][t], 0.0)
+        made = layer_slot.get(tensor.producer, 0)
+        readers = [(e, edge.consumer) for e, edge in enumerate(problem.edges) if edge.tensor == t]
+        sends = {reduce_slot.get(t, -1), *(expand_slot.get(e, -1) for e, _ in readers)}
+        for i, slot in enumerate(problem.slots):
+            until = {r for _, r in readers if made <= i <= layer_slot[r]}
+            held = i == reduce_slot.get(t) or (i == made and tensor.producer >= 0)
+            if held or slot.owner in until:
+                live[i] = live[i] + tensor.bytes
+            elif until:
+                kept = [place["together"](slot.owner, reader) for reader in sorted(until)]
+                live[i] = live[i] + xp.where(any_of(kept, kept[0]), tensor.bytes, 0.0)
+            if i in sends:
+                live[i] = live[i] + place["crossing_bytes"][t]
     return live
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from costs.ordered import Array
+from costs.ordered import Array, any_of, of_core
 from costs.problem import Problem
 
 
@@ -29,9 +29,9 @@ def calc_moves(
         stretch) and `dram_moves`: (core, bytes) of each term.
     """
     stretch = _calc_stretch(problem, assignment, place, xp)
-    order = {s.owner: i for i, s in enumerate(problem.slots) if s.kind == "layer"}
+    layer_slot, reduce_slot, expand_slot = problem.find_slots()
     route, _ = problem.chip.routes()
-    spilled, core, active = slots["spilled"], place["slot_core"], place["active"]
+    spilled, active, together = slots["spilled"], place["active"], place["together"]
     zero = 0.0 * slots["time_s"][0]
     nowhere = xp.zeros(zero.shape, bool)
     dram_read, dram_write, buffer_pj = zero, zero, zero
@@ -39,68 +39,67 @@ def calc_moves(
     links = [zero for _ in problem.chip.links]
     work = [zero for _ in problem.chip.links]
     uses: list[list[Array]] = []
-    read_pj = xp.take(problem.buffer_read_pj, place["slot_hardware"])
-    write_pj = xp.take(problem.buffer_write_pj, place["slot_hardware"])
+    read_pj = xp.take(problem.buffer_read_pj, place["layer_hardware"])
+    write_pj = xp.take(problem.buffer_write_pj, place["layer_hardware"])
     for t, tensor in enumerate(problem.workload.tensors):
         mine = [(e, edge) for e, edge in enumerate(problem.edges) if edge.tensor == t]
-        touching = [order[edge.consumer] for _, edge in mine]
-        for i, s in enumerate(problem.slots):
-            if s.kind == "expand" and problem.edges[s.edge].tensor == t:
-                touching.append(i)
-            if s.kind == "reduce" and problem.boundaries[s.boundary].tensor == t:
-                touching.append(i)
-        made = order.get(tensor.producer, -1)
-        if made >= 0:
-            touching.append(made)
+        touching = [layer_slot[edge.consumer] for _, edge in mine]
+        touching += [expand_slot[e] for e, _ in mine if e in expand_slot]
+        touching += [reduce_slot[t]] if t in reduce_slot else []
+        maker = tensor.producer
+        touching += [layer_slot[maker]] if maker >= 0 else []
+        spilled_by = {
+            owner: any_of([spilled[i] for i in touching if problem.slots[i].owner == owner], zero)
+            for owner in sorted({problem.slots[i].owner for i in touching})
+        }
 
-        def in_dram(here: Array, touching: list[int] = touching) -> Array:
-            return any_of([spilled[i] & (core[i] == here) for i in touching], nowhere)
+        def in_dram(here: int, spilled_by: dict[int, Array] = spilled_by) -> Array:
+            """Whether a slot on the core of this layer keeps the tensor in DRAM."""
+            rest = [spilled_by[o] & together(o, here) for o in spilled_by if o != here]
+            return any_of([spilled_by[here], *rest], nowhere)
 
         size, crossing = tensor.bytes, place["crossing_bytes"][t]
-        if made >= 0:
-            away = in_dram(core[made])
-            stored = ~spilled[made] if not mine else away & ~spilled[made]  # output: always
-            dram_moves.append((core[made], xp.where(stored, size, 0.0)))
+        if maker >= 0:
+            away = in_dram(maker)
+            kept = ~spilled[layer_slot[maker]]
+            stored = away & kept if mine else kept  # the network's output: always
+            dram_moves.append((assignment[maker], xp.where(stored, size, 0.0)))
             dram_write = dram_write + dram_moves[-1][1]
-            buffer_pj = buffer_pj + xp.where(place["leaves"][t], crossing * read_pj[made], 0.0)
-        on_link = [nowhere for _ in links]
-        for i in touching:
-            if problem.slots[i].kind == "reduce":
-                fetch = in_dram(core[i]) & active[i] & ~spilled[i]
-                dram_moves.append((core[i], xp.where(fetch, size, 0.0)))
+            buffer_pj = buffer_pj + xp.where(place["leaves"][t], crossing * read_pj[maker], 0.0)
+            if t in reduce_slot:
+                fetch = away & active[reduce_slot[t]] & ~spilled[reduce_slot[t]]
+                dram_moves.append((assignment[maker], xp.where(fetch, size, 0.0)))
                 dram_read = dram_read + dram_moves[-1][1]
+        on_link: list[list[Array]] = [[] for _ in links]
         for e, edge in mine:
-            user = order[edge.consumer]
-            away = in_dram(core[user]) if made >= 0 else ~nowhere
-            fetch = away if edge.fused else away & ~spilled[user]
-            dram_moves.append((core[user], xp.where(fetch, size, 0.0)))
+            user = edge.consumer
+            kept = ~spilled[layer_slot[user]]
+            away = in_dram(user) if maker >= 0 else ~nowhere
+            fetch = away if edge.fused else away & kept
+            dram_moves.append((assignment[user], xp.where(fetch, size, 0.0)))
             dram_read = dram_read + dram_moves[-1][1]
             if edge.fused:
                 buffer_pj = buffer_pj + xp.where(away, 0.0, size * read_pj[user])
-            if made < 0:
-                buffer_pj = buffer_pj + xp.where(spilled[user], 0.0, size * write_pj[user])
+            if maker < 0:
+                buffer_pj = buffer_pj + xp.where(kept, size * write_pj[user], 0.0)
                 continue
             first = place["first"][e]
-            arrives = xp.where(first, crossing * write_pj[user], 0.0)
-            buffer_pj = buffer_pj + arrives
+            buffer_pj = buffer_pj + xp.where(first, crossing * write_pj[user], 0.0)
             stored = first & away
-            for i, s in enumerate(problem.slots):
-                if s.kind == "expand" and s.edge == e:  # a spilled expand writes it itself
-                    stored = stored & ~spilled[i]
-            dram_moves.append((core[user], xp.where(stored, size, 0.0)))
+            if e in expand_slot:  # a spilled expand writes it itself
+                stored = stored & ~spilled[expand_slot[e]]
+            dram_moves.append((assignment[user], xp.where(stored, size, 0.0)))
             dram_write = dram_write + dram_moves[-1][1]
-            path = xp.take(
-                route.reshape(len(problem.chip.cores) ** 2, len(links)),
-                assignment[tensor.producer] * route.shape[0] + assignment[edge.consumer],
-                axis=0,
-            )
+            pair = assignment[maker] * len(route) + assignment[user]
             for n in range(len(links)):
-                on_link[n] = on_link[n] | (place["crosses"][e] & (path[..., n] > 0))
-        for n in range(len(links)):
-            links[n] = links[n] + xp.where(on_link[n], crossing, 0.0)
+                path = route[..., n].reshape(-1) > 0
+                everywhere = path.sum() == len(route) * (len(route) - 1)  # a bus
+                on_link[n].append(place["crosses"][e] if everywhere else xp.take(path, pair))
+        uses.append([any_of(flags, nowhere) for flags in on_link])
+        for n, used in enumerate(uses[-1] if mine and maker >= 0 else ()):
+            links[n] = links[n] + xp.where(used, crossing, 0.0)
             if problem.port_bytes_per_s is not None:
-                work[n] = work[n] + xp.where(on_link[n], crossing * stretch[t][n], 0.0)
-        uses.append(on_link)
+                work[n] = work[n] + xp.where(used, crossing * stretch[t][n], 0.0)
     # a chip of one core has no links
     each_link_bytes = xp.stack(links) if links else xp.zeros((0, *zero.shape))
     ported = problem.port_bytes_per_s is not None and links
@@ -130,20 +129,12 @@ def _calc_stretch(
     for t, tensor in enumerate(tensors):
         slowest = xp.zeros(assignment.shape[1:]) + np.inf
         if tensor.producer >= 0:
-            slowest = xp.take_along_axis(port, assignment[tensor.producer][None], axis=0)[0]
+            slowest = of_core(port, place["on_core"][tensor.producer], xp)
         for e, edge in enumerate(problem.edges):
             if edge.tensor == t:
-                here = xp.take_along_axis(port, assignment[edge.consumer][None], axis=0)[0]
+                here = of_core(port, place["on_core"][edge.consumer], xp)
                 slowest = xp.where(place["first"][e], xp.minimum(slowest, here), slowest)
         stretch.append(
             [xp.maximum(link.bandwidth_bytes_per_s / slowest, 1.0) for link in chip.links]
         )
     return stretch
-
-
-def any_of(flags: list[Array], nowhere: Array) -> Array:
-    """Whether any of the flags [designs] holds; `nowhere` is false everywhere."""
-    found = nowhere
-    for flag in flags:
-        found = found | flag
-    return found

@@ -129,7 +129,19 @@ class Problem:
 
     def slot_of_layer(self, layer: int) -> int:
         """Index of the slot that runs a layer."""
-        return next(i for i, s in enumerate(self.slots) if s.kind == "layer" and s.owner == layer)
+        return self.find_slots()[0][layer]
+
+    def find_slots(self) -> tuple[dict[int, int], dict[int, int], dict[int, int]]:
+        """Index of the slot of each layer, of each tensor's reduce, and of each edge's expand."""
+        layer, reduce, expand = {}, {}, {}
+        for i, slot in enumerate(self.slots):
+            if slot.kind == "layer":
+                layer[slot.owner] = i
+            elif slot.kind == "reduce":
+                reduce[self.boundaries[slot.boundary].tensor] = i
+            else:
+                expand[slot.edge] = i
+        return layer, reduce, expand
 
 
 def layout(

@@ -71,10 +71,11 @@ def test_energy_is_linear_in_each_energy_of_the_chip(problem):
 
 def test_the_compiled_evaluator_gives_what_the_exact_one_gives(problem):
     widths, assignment, knobs = random_designs(problem, 5000)
-    run = compile_assignments(problem, widths[:, 0], knobs[:, :, 0])
+    detail = ("core_busy_s", "core_weight_bytes", "each_link_bytes")
+    run = compile_assignments(problem, widths[:, 0], knobs[:, :, 0], TOTALS + detail)
     found = run(assignment)
     tiled = np.repeat(widths[:, :1], 5000, 1), np.repeat(knobs[:, :, :1], 5000, 2)
     exact = calc_chip_cost(problem, tiled[0], assignment, tiled[1])
-    for name in TOTALS:
-        assert found[name].shape == (5000,)
+    for name in TOTALS + detail:
+        assert found[name].shape == exact[name].shape
         np.testing.assert_allclose(found[name], exact[name], rtol=1e-5, err_msg=name)
