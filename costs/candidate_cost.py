@@ -6,6 +6,7 @@ below (docs/theory/mapping_space.md, lemma 5); for complete rows it is their cos
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Collection, Sequence
 from typing import Protocol
 
@@ -47,6 +48,12 @@ class CandidateCost:
         self.hardware = hardware_of(
             tuple(map(Same, cores)), self.structure, conventions, max(layer.bits_w, layer.bits_i)
         )
+
+    def at(self, points: np.ndarray) -> CandidateCost:
+        """The same at some of the points."""
+        some = copy.copy(self)
+        some.hardware = self.hardware.take(points)
+        return some
 
     def _crossing(
         self, low: Columns, high: Columns, edges: Collection[int] | None = None

@@ -93,16 +93,19 @@ class Hardware:
     @cached_property
     def distinct(self) -> Hardware:
         """One point for every set of prices and rates, whatever its sizes."""
-        first = self._kinds[0]
+        return self.take(self._kinds[0])
+
+    def take(self, points: np.ndarray) -> Hardware:
+        """Some of the points."""
         return Hardware(
-            axis_sizes=self.axis_sizes[:, first],
-            capacities=tuple((anchors, sizes[first]) for anchors, sizes in self.capacities),
-            read_price=self.read_price[first],
-            write_price=self.write_price[first],
-            read_rate=self.read_rate[first],
-            write_rate=self.write_rate[first],
-            rate=self.rate[first],
-            mac_energy=self.mac_energy[first],
+            axis_sizes=self.axis_sizes[:, points],
+            capacities=tuple((anchors, sizes[points]) for anchors, sizes in self.capacities),
+            read_price=self.read_price[points],
+            write_price=self.write_price[points],
+            read_rate=self.read_rate[points],
+            write_rate=self.write_rate[points],
+            rate=self.rate[points],
+            mac_energy=self.mac_energy[points],
         )
 
     @property

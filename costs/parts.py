@@ -11,7 +11,7 @@ axis the PEs used along it. More instances are better, less of everything else i
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -74,6 +74,12 @@ def stack_parts(parts: Sequence[Part]) -> Part:
         parts[0].dims,
         parts[0].totals,
     )
+
+
+def in_dim_order(part: Part) -> Part:
+    """A complete part with its dimensions in the order of `DIM_NUMBER`."""
+    place = sorted(range(len(part.dims)), key=lambda i: DIM_NUMBER[part.dims[i]])
+    return replace(part, choice=part.choice[:, place], dims=tuple(part.dims[i] for i in place))
 
 
 def no_rows(structure: Structure, dims: tuple[str, ...]) -> Part:

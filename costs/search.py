@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -21,16 +21,17 @@ from costs.candidate_cost import CandidateCost
 from costs.conventions import Conventions
 from costs.core import Core
 from costs.descent import descend
+from costs.halves import join_by_halves
 from costs.layer import Layer
 from costs.listing import list_parts
 from costs.orders import list_claims
 from costs.pareto import find_nondominated
 from costs.parts import (
-    DIM_NUMBER,
     EFFORT,
     SIMPLE_DIMS,
     WINDOWS,
     Part,
+    in_dim_order,
     join_parts,
     pair_rows,
     stack_parts,
@@ -47,6 +48,9 @@ BEAM = 24
 
 MANY = 10_000_000
 """Combinations of rows from which on those of a single core are narrowed by tiers before a walk."""
+
+SPLIT = 100_000
+"""Combinations of rows from which on those of several cores are joined half by half."""
 
 SLACK = 1 + 1e-9
 """Relative error granted to a bound before it excludes: far more than rounding can cause."""
@@ -254,9 +258,11 @@ class Search:
         return [part.take(rows) for part, rows in zip(parts, kept, strict=True)]
 
     def join(self, parts: list[Part]) -> Part:
-        """Joins all dimensions; order by order with bounds by tiers, if they apply and it pays."""
+        """Joins all dimensions; by halves of the cores, and orders by tiers, where that pays."""
         counts = [np.bincount(part.order, minlength=len(self.claims)) for part in parts]
         pairs = np.prod(np.array(counts, float), axis=0)
+        if len(self.incumbent) > 1 and pairs.sum() >= SPLIT:
+            return join_by_halves(self, parts)
         if not self.alone or pairs.sum() < MANY:
             return self.walk(parts)
         pieces = []
@@ -307,12 +313,6 @@ class Search:
         if len(pieces) == 1:
             return pieces[0]
         return self.reduce(stack_parts(pieces), low, high, beam=beam)
-
-
-def in_dim_order(part: Part) -> Part:
-    """A complete part with its dimensions in the order of `DIM_NUMBER`."""
-    place = sorted(range(len(part.dims)), key=lambda i: DIM_NUMBER[part.dims[i]])
-    return replace(part, choice=part.choice[:, place], dims=tuple(part.dims[i] for i in place))
 
 
 def _find_best(keys: np.ndarray, order: np.ndarray | None) -> np.ndarray:

@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from costs import tables
+from costs import search, tables
 from costs.conventions import Conventions
 from costs.errors import InputError
 from costs.evaluate import evaluate
 from costs.layer import OPERANDS, Layer
 from costs.library import load_core
 from costs.mapper import best_mapping
+from costs.search import Search
 from costs.tables import default_cache_dir, extend, hardware_point, layer_table, with_shares
 
 LAYER = Layer("reduce", K=3, C=10, P=4, Q=4)
@@ -68,6 +69,23 @@ def test_entries_equal_single_points_bit_for_bit(name, homes, objective):
                     assert found.energy_pj[at][i, t] == energy
                     assert found.read_bytes[at][i, t] == moved["read"]
                     assert found.write_bytes[at][i, t] == moved["write"]
+
+
+@pytest.mark.parametrize("objective", ["energy", "latency", "edp"])
+@pytest.mark.parametrize("name", ["narrow_tile", "wide_tile"])
+def test_cores_searched_by_halves_have_the_optima_of_single_searches(name, objective, monkeypatch):
+    conv = Layer("conv", K=5, C=3, P=6, Q=6, R=3, S=3, padding=((1, 1), (1, 1)))
+    sizes = {"array": (2, 6), "global_buffer": (1, 96, 1024), "weight_buffer": (64, 512)}
+    together, splits = Search.join, []
+    monkeypatch.setattr(search, "SPLIT", 1)
+    monkeypatch.setattr(Search, "join", lambda s, parts: splits.append(s) or together(s, parts))
+    found = layer_table(conv, load_core(name), hardware=sizes, objective=objective)
+    assert len(splits) > found.feasible.sum()  # each by itself
+    assert found.feasible.sum(axis=(0, 2)).tolist() == [0, 4, 4]
+    for at in [(0, 1, 0), (0, 2, 1), (1, 1, 1), (1, 2, 0)]:
+        knobs = {k: v[i] for (k, v), i in zip(sizes.items(), at, strict=True)}
+        alone = best_mapping(conv, hardware_point(load_core(name), knobs), objective).cost
+        assert (found.total_energy_pj[at], found.cycles[at]) == (alone.energy_pj, alone.cycles)
 
 
 def test_smaller_array_or_buffer_is_never_better_in_its_own_count(table):
