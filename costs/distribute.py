@@ -26,7 +26,7 @@ def distribute(costs: StageCosts, cores: int) -> Partition:
         costs: of every stage; the first core's are used for all.
         cores: how many there are; fewer may be used.
     """
-    time, shared = costs.time_s[0], costs.shared_s[0]
+    time, shared = costs.time_s[0], costs.shared_s[:, 0]
     edges = len(time)
     low, high = 0.0, float(time[0, -1])
     if not np.isfinite(
@@ -84,7 +84,8 @@ def _longest(time: np.ndarray, cuts: np.ndarray) -> float:
 
 
 def _interval(time: np.ndarray, shared: np.ndarray, cuts: np.ndarray) -> float:
-    return max(_longest(time, cuts), float(shared[cuts[:-1], cuts[1:]].sum()))
+    sums = shared[:, cuts[:-1], cuts[1:]].sum(axis=1)
+    return max(_longest(time, cuts), float(sums.max(initial=0.0)))
 
 
 def _key(time: np.ndarray, shared: np.ndarray, cuts: np.ndarray) -> tuple[float, float]:

@@ -23,8 +23,8 @@ class StageCosts:
     Attributes:
         time_s: [cores, layers + 1, layers + 1] the most of core time, ports and cuts [s]; infinite
             where a layer or the weights do not fit.
-        shared_s: [cores, layers + 1, layers + 1] what the stage adds to the time of the resource
-            that all stages share [s].
+        shared_s: [resources, cores, layers + 1, layers + 1] what the stage adds to the time of
+            each resource that all stages share: a bus, the DRAM [s].
         floor_s: time of the DRAM where all partitions move the same through it [s].
     """
 
@@ -42,7 +42,7 @@ def calc_stage_costs(instance: AssignmentInstance, *, ordered: bool) -> StageCos
             neighbours.
 
     Raises:
-        InputError: if a link couples stages otherwise, or two resources are shared by all.
+        InputError: if a link couples stages otherwise.
     """
     layers, cores = instance.shape
     edge = np.arange(layers + 1)
@@ -93,17 +93,9 @@ def calc_stage_costs(instance: AssignmentInstance, *, ordered: bool) -> StageCos
         floor_s = float(dram[0, 0, -1]) / instance.dram_bandwidth_bytes_per_s
     elif np.isfinite(instance.dram_bandwidth_bytes_per_s):
         shared.append(dram / instance.dram_bandwidth_bytes_per_s)
-    if len(shared) > 1:
-        raise InputError(
-            "both a bus and the DRAM are shared by all stages",
-            key=instance.name,
-            allowed="one of them of infinite bandwidth; solve both together as milp",
-        )
-    total = shared[0] if shared else np.zeros(time.shape)
-    ordered_runs = start <= end
-    return StageCosts(
-        np.where(ordered_runs, time, np.inf), np.where(ordered_runs, total, 0.0), floor_s
-    )
+    runs = start <= end
+    every = np.array(shared).reshape(-1, *time.shape)
+    return StageCosts(np.where(runs, time, np.inf), np.where(runs, every, 0.0), floor_s)
 
 
 class _Rectangles:

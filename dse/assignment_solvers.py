@@ -7,7 +7,7 @@ core of each layer [layers]. Importing this module imports none of them.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Protocol, cast
 
@@ -82,6 +82,21 @@ def solve_by_stages(
         )
     ordered = instance.shape[1] > UNORDERED_CORES
     return solve_stages(calc_stage_costs(instance, ordered=ordered), ordered=ordered).assignment
+
+
+def solve_in_order(instance: AssignmentInstance, cores: Sequence[int]) -> np.ndarray:
+    """[layers] the best contiguous stages on these cores in this order, none of them empty.
+
+    Raises:
+        InputError: if there are more of them than layers, or links or DRAM couple the stages.
+    """
+    from costs.distribution import check_stages, solve_stages
+    from costs.stages import calc_stage_costs
+
+    check_stages(len(cores), instance.shape[0])
+    chosen = np.asarray(cores)
+    costs = calc_stage_costs(instance.permuted(chosen), ordered=True)
+    return chosen[solve_stages(costs, ordered=True, use_all=True).assignment]
 
 
 def solve_by_milp(

@@ -205,6 +205,10 @@ def assign(
     ] = "local",
     objective: Annotated[str, typer.Option(help="interval, energy, io or latency.")] = "interval",
     split: Annotated[bool, typer.Option("--split", help="Let equal cores share layers.")] = False,
+    stages: Annotated[
+        str | None,
+        typer.Option(metavar="CORE,CORE,..", help="With dp: a stage on each, in this order."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of what is random.")] = 0,
     proof_s: Annotated[
         float, typer.Option(min=0.0, help="How long to look for a proof [s].")
@@ -220,6 +224,7 @@ def assign(
         solver=solver,
         objective=objective,
         split=split,
+        stages=stages,
         seed=seed,
         proof_s=proof_s,
         as_json=as_json,

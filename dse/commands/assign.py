@@ -28,6 +28,7 @@ def assign_command(
     solver: str,
     objective: str,
     split: bool,
+    stages: str | None,
     seed: int,
     proof_s: float,
     as_json: bool,
@@ -39,13 +40,14 @@ def assign_command(
     from costs.exact_search import improve_exactly
     from costs.library import load_chip
     from costs.problem_instance import instance_of
-    from dse.assignment_solvers import PROOFS, find_solver
+    from dse.assignment_solvers import PROOFS, find_solver, solve_in_order
     from dse.commands.evaluate import read_workload
 
     if objective not in OBJECTIVES:
         raise InputError(key="--objective", value=objective, allowed=OBJECTIVES)
     solve = find_solver(solver)
     workload, chip = read_workload(network, 1), load_chip(chip_name)
+    order = _read_stages(stages, chip, solver, objective, split) if stages is not None else None
     start = None
     if split:
         workload, start = _split(workload, chip)
@@ -55,7 +57,10 @@ def assign_command(
     instance = instance_of(problem, widths, knobs)
     surrogate = "interval" if objective == "latency" else objective
     cost = OBJECTIVES[objective]
-    found = solve(instance, objective=surrogate, seed=seed)
+    if order is not None:
+        found = solve_in_order(instance, order)
+    else:
+        found = solve(instance, objective=surrogate, seed=seed)
 
     def price(assignment: np.ndarray) -> dict[str, Any]:
         return calc_chip_cost(problem, widths[:, None], assignment[:, None], knobs[..., None])
@@ -129,6 +134,27 @@ def assign_command(
     best = "the proved optimum" if proved else f"the bound proved in {proof_s:g} s"
     advice = "" if solver in PROOFS else "; --solver milp looks for the optimum"
     print_line(f"{gap:.2%} over {best}{advice}")
+
+
+def _read_stages(stages: str, chip: Chip, solver: str, objective: str, split: bool) -> list[int]:
+    """The cores that `--stages` names, in its order."""
+    if solver != "dp" or objective != "interval" or split:
+        raise InputError(
+            "stages in a given order are solved by the dynamic program",
+            key="--stages",
+            value=stages,
+            allowed="beside --solver dp, for the interval, without --split",
+        )
+    names = [name.strip() for name in stages.split(",")]
+    for name in names:
+        if name not in chip.core_names or names.count(name) > 1:
+            raise InputError(
+                "not cores of this chip, each once",
+                key="--stages",
+                value=stages,
+                allowed=", ".join(chip.core_names),
+            )
+    return [chip.core_names.index(name) for name in names]
 
 
 def _split(workload: Workload, chip: Chip) -> tuple[Workload, np.ndarray]:
