@@ -178,6 +178,32 @@ def test_dynamic_program_pays_a_bus_and_a_dram_that_is_the_same_for_all():
         assert found.interval_s == pytest.approx(calc_objective(fed, options).min(), rel=1e-12)
 
 
+@pytest.mark.parametrize("seed", range(0, 40, 2))
+def test_dynamic_program_where_a_bus_and_the_dram_are_both_shared(seed):
+    rng = np.random.default_rng(seed)
+    layers, cores = int(rng.integers(4, 8)), int(rng.integers(2, 5))
+    instance = random_instance(seed, layers, cores, "bus")
+    dram = rng.lognormal(size=(layers, cores)) * 1e5
+    share = np.median(instance.layers.time_s.sum(axis=0)) / cores
+    shared = replace(
+        instance,
+        layers=replace(instance.layers, dram_bytes=dram),
+        dram_bandwidth_bytes_per_s=dram.mean() * layers / share * rng.uniform(0.7, 1.5),
+        bandwidth_bytes_per_s=instance.bandwidth_bytes_per_s * rng.uniform(0.3, 1.0),
+    )
+    options = enumerate_contiguous(layers, cores)
+    value = calc_objective(shared, options)
+    in_order = (np.diff(options, axis=0) >= 0).all(axis=0)
+    for ordered in (False, True):
+        least = value[in_order].min() if ordered else value.min()
+        if not np.isfinite(least):
+            continue
+        found = solve_stages(calc_stage_costs(shared, ordered=ordered), ordered=ordered)
+        assert found.interval_s == pytest.approx(least, rel=1e-12)
+        found = calc_objective(shared, found.assignment[:, None])[0]
+        assert found == pytest.approx(least, rel=1e-12)
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_dynamic_program_equals_listing_contiguous_partitions(seed):
     instance = random_instance(seed, 8, 2 + seed % 3, ("bus", "ports")[seed % 2])

@@ -37,6 +37,23 @@ def test_solvers_on_a_chip_with_equal_cores(assign):
     assert all(value >= best * (1 - 1e-9) >= bound * (1 - 1e-5) for value, bound in values.values())
 
 
+def test_stages_in_a_given_order(assign):
+    code, out, _ = assign(
+        "mlp",
+        "quad_equal",
+        "--solver",
+        "dp",
+        "--stages",
+        "core_2,core_0",
+        "--proof-s",
+        "5",
+        "--json",
+    )
+    assert code == 0
+    cores = list(json.loads(out)["assignment"].values())
+    assert cores in (["core_2", "core_0", "core_0"], ["core_2", "core_2", "core_0"])
+
+
 def test_table_for_a_person(assign):
     code, out, _ = assign("mlp", "quad_chiplets_ucie", "--objective", "io")
     assert code == 0
@@ -52,6 +69,12 @@ def test_table_for_a_person(assign):
         (("mlp", "quad_big_little", "--split"), "layers are split over cores of one type"),
         (("mlp", "quad_chiplets_ucie", "--solver", "dp", "--objective", "energy"),
          "minimises the interval alone"),
+        (("mlp", "quad_equal", "--solver", "dp", "--stages", "core_0,core_1,core_2,core_3"),
+         "stages: more stages than layers: name fewer cores, or split layers (got 4; allowed: at"
+         " most 3)"),
+        (("mlp", "quad_equal", "--solver", "dp", "--stages", "core_0,core_9"),
+         "--stages: not cores of this chip, each once (got 'core_0,core_9'; allowed: core_0,"),
+        (("mlp", "quad_equal", "--stages", "core_0"), "allowed: beside --solver dp"),
     ],
 )  # fmt: skip
 def test_bad_input_is_one_line(assign, arguments, said):

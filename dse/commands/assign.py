@@ -10,7 +10,7 @@ import numpy as np
 from costs.chip import Chip
 from costs.errors import InputError
 from costs.workload import Workload
-from dse.console import print_json, print_line, print_table
+from dse.console import format_value, print_json, print_line, print_table
 
 OBJECTIVES = {
     "interval": "interval_s",
@@ -121,7 +121,7 @@ def assign_command(
     print_table(("core", "count", "stage_s", "layers"), shown, title=title)
     if links:
         print_table(("link", "traffic_bytes", "busy_s"), [list(k.values()) for k in links])
-    print_table(("cost", "value"), [(k, repr(v)) for k, v in totals.items()])
+    print_table(("cost", "value"), [(k, format_value(k, v)) for k, v in totals.items()])
     if objective == "latency":
         print_line("latency follows events: there is no bound to compare it with")
         return
@@ -132,6 +132,8 @@ def assign_command(
         print_line(f"nothing was proved in {proof_s:g} s; --proof-s gives it longer")
         return
     best = "the proved optimum" if proved else f"the bound proved in {proof_s:g} s"
+    if solver == "dp":
+        best += " of any layer on any core; these are the best contiguous stages"
     advice = "" if solver in PROOFS else "; --solver milp looks for the optimum"
     print_line(f"{gap:.2%} over {best}{advice}")
 
