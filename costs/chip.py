@@ -199,6 +199,7 @@ def find_paths(cores: tuple[str, ...], links: tuple[tuple[tuple[str, ...], int],
         missing = [name for name in cores if name not in path]
         if missing:
             raise InputError(
+                "not all cores are joined",
                 key="links",
                 value=f"no path from {start} to {missing[0]}",
                 allowed="links that join all cores",

@@ -1,7 +1,9 @@
 """`dse assign`: what it prints is what the chip model says, and bad input is one line."""
 
 import json
+import re
 import sys
+from importlib.resources import files
 
 import numpy as np
 import pytest
@@ -80,6 +82,23 @@ def test_table_for_a_person(assign):
 def test_bad_input_is_one_line(assign, arguments, said):
     code, _, err = assign(*arguments)
     assert code == 2
+    assert said in err.replace("\n", " ")
+
+
+@pytest.mark.parametrize(
+    ("find", "put", "said"),
+    [
+        (r"(?s)\nlinks:.*(?=\ndram:)", "", "links: 4 cores need links to exchange tensors over"),
+        (r", wide_1\]", "]", "cores.wide_1: no link reaches this core"),
+        (r"\[1024, 2048, 4096, 8192\], default: \d+", "[1], default: 1",
+         "layer hidden.0 fits no core of chip quad_big_little"),
+    ],
+)  # fmt: skip
+def test_a_bad_chip_is_one_line(assign, tmp_path, find, put, said):
+    text = (files("costs") / "hardware/chips/quad_big_little.yaml").read_text()
+    (tmp_path / "chip.yaml").write_text(re.sub(find, put, text))
+    code, out, err = assign("mlp", str(tmp_path / "chip.yaml"))
+    assert (code, out) == (2, "")
     assert said in err.replace("\n", " ")
 
 
