@@ -1,6 +1,7 @@
 """Choosing core types: exact among all subsets, and the command that sweeps."""
 
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,19 +10,15 @@ from hypothesis import strategies as st
 
 from costs import strict_yaml
 from costs.errors import InputError
-from costs.library import load_core
+from costs.library import load_chip, load_core
 from costs.tables import hardware_point
 from dse.commands.cores import cores_command
 from dse.commands.evaluate import read_workload
-from dse.core_types import (
-    choose_types,
-    compare_single,
-    list_choices,
-    load_sweep,
-    read_sweep,
-    run_sweep,
-)
+from dse.commands.inspect import validate_command
+from dse.core_sweep import SweptCore, load_sweep, read_sweep, run_sweep
+from dse.core_types import choose_types, compare_single, list_choices
 
+RECORD = Path(__file__).parents[1] / "experiments/results/core_types"
 SWEEP = {
     "name": "small",
     "networks": ["mlp", "digits_resnet"],
@@ -115,7 +112,9 @@ def test_the_command_writes_and_redraws(sweep_file, tmp_path, capsys):
     assert (out / "choices.csv").read_bytes() == choices
 
 
-def test_bad_sweeps_are_one_line(sweep_file, tmp_path):
+def test_bad_sweeps_are_one_line_run_or_validated(sweep_file, tmp_path, capsys):
+    assert validate_command([sweep_file], as_json=False) == 0
+    assert "valid sweep of cores small" in capsys.readouterr().out
     cases = [
         ({"networks": ["resnet"]}, "resnet"),
         ({"networks": []}, "networks"),
@@ -129,5 +128,29 @@ def test_bad_sweeps_are_one_line(sweep_file, tmp_path):
         with pytest.raises(InputError, match=words) as caught:
             run_sweep(load_sweep(sweep_file), lambda name: read_workload(name, 1), lambda _: None)
         assert "\n" not in str(caught.value)
+        assert validate_command([sweep_file], as_json=False) == 2
+        said = capsys.readouterr().err
+        assert said.count("\n") == 1
+        assert str(sweep_file) in said
+        assert words in said
     with pytest.raises(InputError, match="cannot be read"):
         read_sweep(tmp_path / "none.csv")
+
+
+def test_the_shipped_chip_has_the_two_types_that_the_record_chooses_for_energy():
+    sweep = read_sweep(RECORD / "sweep.csv")
+    chosen = {sweep.cores[i].label for i in choose_types(sweep.energy_pj, 2)}
+    cores = [kind.core for kind in load_chip("quad_core_types").types]
+    names = ("global_buffer", "weight_buffer")
+    sizes = [
+        [(a.name, a.size) for a in core.axes]
+        + [(name, int(core.level(name).total_capacity_bytes)) for name in names]
+        for core in cores
+    ]
+    labels = [
+        SweptCore.of("weight_stationary", s, c).label for s, c in zip(sizes, cores, strict=True)
+    ]
+    assert set(labels) == chosen
+    for core, size in zip(cores, sizes, strict=True):
+        again = hardware_point(load_core("wide_tile"), dict(size))
+        assert (core.levels, core.axes) == (again.levels, again.axes)

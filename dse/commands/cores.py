@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from dse.console import print_json, print_line, print_table
 
 if TYPE_CHECKING:
-    from dse.core_types import Sweep, SweepSpec
+    from dse.core_sweep import Sweep, SweepSpec
 
 SWEEP_FILE, CHOICES_FILE, FIGURE_FILE = "sweep.csv", "choices.csv", "core_types.png"
 
@@ -17,7 +17,8 @@ SWEEP_FILE, CHOICES_FILE, FIGURE_FILE = "sweep.csv", "choices.csv", "core_types.
 def cores_command(source: Path, out: Path | None, *, as_json: bool) -> None:
     """Sweep and choose, or redraw the figure of a directory that an earlier sweep wrote."""
     from costs.errors import InputError
-    from dse.core_types import compare_single, list_choices, load_sweep, read_sweep, write_choices
+    from dse.core_sweep import load_sweep, read_sweep
+    from dse.core_types import compare_single, list_choices, summarise, write_choices
 
     if source.is_dir():
         folder, spec = source, load_sweep(source / "config.yaml")
@@ -29,7 +30,6 @@ def cores_command(source: Path, out: Path | None, *, as_json: bool) -> None:
         sweep = _sweep(spec, out)
     rows = list_choices(sweep, spec.types)
     write_choices(folder / CHOICES_FILE, rows)
-    from dse.core_types import summarise
     from dse.figures.core_types import draw_core_types
     from dse.figures.style import save
 
@@ -58,15 +58,13 @@ def cores_command(source: Path, out: Path | None, *, as_json: bool) -> None:
 def _sweep(spec: SweepSpec, out: Path) -> Sweep:
     from costs import strict_yaml
     from costs.tables import default_cache_dir
-    from dse import core_types
     from dse.commands.evaluate import read_workload
+    from dse.core_sweep import run_sweep, write_sweep
     from dse.environment import read_environment
 
     out.mkdir(parents=True, exist_ok=True)
-    sweep = core_types.run_sweep(
-        spec, lambda name: read_workload(name, 1), print_line, default_cache_dir()
-    )
-    core_types.write_sweep(out / SWEEP_FILE, sweep)
+    sweep = run_sweep(spec, lambda name: read_workload(name, 1), print_line, default_cache_dir())
+    write_sweep(out / SWEEP_FILE, sweep)
     (out / "config.yaml").write_text(strict_yaml.dumps(spec.model_dump(mode="json")))
     (out / "environment.json").write_text(json.dumps(read_environment(), indent=1) + "\n")
     return sweep

@@ -16,6 +16,7 @@ _SIGNS = {
     "core_types": "chip",
     "links": "chip",
     "levels": "core",
+    "templates": "sweep of cores",
     "network": "experiment",
     "method": "experiment",
 }
@@ -78,8 +79,8 @@ def _check(file: Path) -> tuple[str, str]:
         raise InputError(
             "cannot tell what this describes",
             file=file,
-            allowed="an experiment (network, chip), a chip (core_types, links), a core (levels) or"
-            " a GPU (kind: gpu)",
+            allowed="an experiment (network, chip), a chip (core_types, links), a core (levels), a"
+            " sweep of cores (templates) or a GPU (kind: gpu)",
         )
     if kinds[0] == "experiment":
         from dse.context import make_context
@@ -99,6 +100,17 @@ def _check(file: Path) -> tuple[str, str]:
         return "experiment", config.name
     from costs.library import load_chip, load_core
 
+    if kinds[0] == "sweep of cores":
+        from dse.commands.evaluate import read_workload
+        from dse.core_sweep import load_sweep, swept_cores
+
+        sweep = load_sweep(file)
+        with naming(file):
+            for name, template in sweep.templates.items():
+                swept_cores(name, template, load_core(template.core))
+            for network in sweep.networks:
+                read_workload(network, 1)
+        return "sweep of cores", sweep.name
     return kinds[0], (load_chip if kinds[0] == "chip" else load_core)(file).name
 
 

@@ -39,6 +39,7 @@ def draw_core_types(rows: Sequence[Choice]) -> Figure:
             axes.text(
                 0.02, at - 0.47, row.best_core, fontsize=6.6, color=INK, va="center",
                 transform=axes.get_yaxis_transform(), in_layout=False,
+                bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5}, zorder=0.8,
             )  # fmt: skip
         axes.set_yticks(y, networks)
         axes.set_ylim(len(networks) - 0.45, -0.62)
@@ -46,6 +47,6 @@ def draw_core_types(rows: Sequence[Choice]) -> Figure:
         axes.xaxis.set_major_formatter(PercentFormatter(1.0))
         axes.set_title(title)
         axes.set_xlabel("saved against the best single core")
-        axes.axvline(0.0, color=INK, lw=0.8)
+        axes.axvline(0.0, color=INK, lw=0.8, zorder=0.7)  # labels cover it
     panels[-1].legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return figure
