@@ -7,6 +7,7 @@ expand convolutions of a boundary at all widths) on one core type; `assemble` jo
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from costs.chip_cost import STREAMING_SHARE
 from costs.core import Core
 from costs.encode import MappingArrays, encode_core, encode_layer, encode_mapping
 from costs.errors import InputError
+from costs.hardware_points import Same
 from costs.layer import Layer
 from costs.mapping import Mapping
 from costs.problem import FIXED_METRICS, VARIANTS, Boundary, Problem, layout
@@ -103,13 +105,18 @@ def level_names(chip: Chip) -> tuple[str, ...]:
 
 def with_dram(core: Core, chip: Chip) -> Core:
     """A core whose DRAM has the energy and the bandwidth that the chip says."""
-    dram = core.level("dram")
-    energy_pj = dram.width_bits * chip.dram_energy_pj_per_bit
+    return _with_dram(Same(core), chip.dram_energy_pj_per_bit, chip.dram_bandwidth_bytes_per_s)
+
+
+@functools.lru_cache(maxsize=32)
+def _with_dram(item: Same, energy_pj_per_bit: float, bandwidth_bytes_per_s: float) -> Core:
+    core, dram = item.core, item.core.level("dram")
+    energy_pj = dram.width_bits * energy_pj_per_bit
     dram = replace(
         dram,
         read_energy_pj=energy_pj,
         write_energy_pj=energy_pj,
-        bandwidth=chip.dram_bandwidth_bytes_per_s / core.clock_hz,
+        bandwidth=bandwidth_bytes_per_s / core.clock_hz,
         read_bandwidth=math.inf,
         write_bandwidth=math.inf,
     )

@@ -32,6 +32,7 @@ from costs.mapper import Solutions, check_objective, solve
 from costs.mapping import Mapping
 
 Array = Any  # numpy or jax array
+Items = tuple[tuple[str, Any], ...]  # of a dictionary
 
 ARRAYS = (
     "best",
@@ -176,7 +177,8 @@ def layer_table(
         InputError: a width, knob, home or objective is unknown.
     """
     check_objective(objective)
-    widths, hardware = dict(widths or {}), dict(hardware or {})
+    widths = dict(widths or {})
+    hardware = {name: tuple(values) for name, values in (hardware or {}).items()}
     for name in widths:
         if name not in ("N", "K", "C", "P", "Q", "R", "S"):
             raise InputError(key="widths", value=name, allowed=("N", "K", "C", "P", "Q", "R", "S"))
@@ -185,15 +187,9 @@ def layer_table(
         replace(layer, **dict(zip(widths, map(int, point), strict=True)))
         for point in itertools.product(*widths.values())
     ]
-    cores = [
-        with_shares(
-            hardware_point(core, dict(zip(hardware, point, strict=True))).with_homes(
-                **(homes or {})
-            ),
-            dict(shares or {}),
-        )
-        for point in itertools.product(*hardware.values())
-    ]
+    cores = _list_cores(
+        Same(core), *(tuple(part.items()) for part in (hardware, homes or {}, shares or {}))
+    )
     shape = tuple(len(values) for _, values in grid)
     key = content_key(layers, cores, objective, conventions)
     if cache_dir is not None and (known := _load(Path(cache_dir), key, shape)) is not None:
@@ -206,6 +202,17 @@ def layer_table(
         if cache_dir is not None:
             _store(Path(cache_dir), key, table)
     return table
+
+
+@functools.lru_cache(maxsize=32)
+def _list_cores(item: Same, hardware: Items, homes: Items, shares: Items) -> list[Core]:
+    """The cores of a grid, the last knob fastest; the very same ones for all layers of a table."""
+    names = [name for name, _ in hardware]
+    cores = []
+    for point in itertools.product(*(values for _, values in hardware)):
+        core = hardware_point(item.core, dict(zip(names, point, strict=True)))
+        cores.append(with_shares(core.with_homes(**dict(homes)), dict(shares)))
+    return cores
 
 
 def default_cache_dir() -> Path:
