@@ -50,6 +50,11 @@ class Block:
     kind: int
     points: tuple[tuple[int, ...], ...]
 
+    @property
+    def content(self) -> Block:
+        """The block whatever its layer is called: blocks of equal content have equal tables."""
+        return replace(self, layer=replace(self.layer, name=""))
+
 
 def list_blocks(
     boundaries: tuple[Boundary, ...],
@@ -93,9 +98,11 @@ def build_problem(
 ) -> Problem:
     """A workload on a chip with all its cost tables, or with those of one design alone."""
     blocks = list_blocks(boundaries, workload, chip, only)
-    return assemble(
-        workload, boundaries, chip, blocks, [calc_block(block, chip, objective) for block in blocks]
-    )
+    tables: dict[Block, np.ndarray] = {}
+    for block in blocks:
+        if block.content not in tables:
+            tables[block.content] = calc_block(block, chip, objective)
+    return assemble(workload, boundaries, chip, blocks, [tables[block.content] for block in blocks])
 
 
 def level_names(chip: Chip) -> tuple[str, ...]:

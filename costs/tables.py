@@ -272,14 +272,13 @@ def _assemble(solutions: Sequence[Solutions]) -> LayerTable:
     kept: list[Mapping] = []
     best = np.full((len(solutions), len(solutions[0].best)), -1)
     for number, solution in enumerate(solutions):
-        for point, choice in enumerate(solution.best):
-            if choice >= 0:
-                mapping = solution.mappings[choice]
-                name = repr(mapping)
-                if name not in mappings:
-                    mappings[name] = len(kept)
-                    kept.append(mapping)
-                best[number, point] = mappings[name]
+        for choice in np.unique(solution.best[solution.best >= 0]):
+            mapping = solution.mappings[choice]
+            name = repr(mapping)
+            if name not in mappings:
+                mappings[name] = len(kept)
+                kept.append(mapping)
+            best[number, solution.best == choice] = mappings[name]
     return LayerTable(
         grid=(),
         levels=(),

@@ -31,13 +31,18 @@ class TablesPhase:
         return {"blocks": []}
 
     def step(self, state: dict[str, Any], index: int) -> tuple[dict[str, Any], dict | None]:
-        """One block."""
-        block = calc_block(
-            self.blocks[index],
-            self.context.chip,
-            self.context.config.mapping_objective,
-            default_cache_dir(),
-        )
+        """One block; networks repeat their layers."""
+        contents = [block.content for block in self.blocks[: index + 1]]
+        first = contents.index(contents[index])
+        if first < index:
+            block = state["blocks"][first]
+        else:
+            block = calc_block(
+                self.blocks[index],
+                self.context.chip,
+                self.context.config.mapping_objective,
+                default_cache_dir(),
+            )
         return {"blocks": [*state["blocks"], block]}, None
 
     def result(self, state: dict[str, Any]) -> dict[str, Any]:
