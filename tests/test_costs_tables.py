@@ -88,6 +88,23 @@ def test_cores_searched_by_halves_have_the_optima_of_single_searches(name, objec
         assert (found.total_energy_pj[at], found.cycles[at]) == (alone.energy_pj, alone.cycles)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("objective", ["energy", "edp"])
+@pytest.mark.parametrize("name", ["narrow_tile", "wide_tile"])
+def test_a_large_grid_of_a_networks_layer_has_the_optima_of_single_searches(name, objective):
+    conv = Layer("conv", K=32, C=16, P=16, Q=16, R=3, S=3, stride=(2, 2), padding=((1, 0), (1, 0)))
+    sizes = {
+        "array": (2, 6, 16, 32),
+        "global_buffer": (1024, 4096, 65536),
+        "weight_buffer": (2048, 16384),
+    }
+    found = layer_table(conv, load_core(name), hardware=sizes, objective=objective)
+    for at in np.ndindex(found.feasible.shape):
+        knobs = {k: v[i] for (k, v), i in zip(sizes.items(), at, strict=True)}
+        alone = best_mapping(conv, hardware_point(load_core(name), knobs), objective).cost
+        assert (found.total_energy_pj[at], found.cycles[at]) == (alone.energy_pj, alone.cycles)
+
+
 def test_smaller_array_or_buffer_is_never_better_in_its_own_count(table):
     # the outermost level's prices do not depend on the sizes: its traffic at equal prices can
     # only fall, and the steps with it, when the best in latency is taken
