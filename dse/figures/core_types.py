@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from dse.core_types import Choice
 from dse.figures.style import INK, PALETTE, QUIET, new_figure, styled
@@ -44,7 +44,8 @@ def draw_core_types(rows: Sequence[Choice]) -> Figure:
         axes.set_yticks(y, networks)
         axes.set_ylim(len(networks) - 0.45, -0.62)
         axes.grid(axis="y", visible=False)
-        axes.xaxis.set_major_formatter(PercentFormatter(1.0))
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
         axes.set_title(title)
         axes.set_xlabel("saved against the best single core")
         axes.axvline(0.0, color=INK, lw=0.8, zorder=0.7)  # labels cover it
