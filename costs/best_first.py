@@ -132,12 +132,13 @@ class BestFirst:
 
     def _open(self, number: int) -> list[Part]:
         """The rows of an order that may be part of the optimum; nothing if there are none."""
-        parts = self._narrow(number)
+        parts = self.narrow(number)
         if not parts:
             self.search.floors[number] = np.inf
         return parts
 
-    def _narrow(self, number: int) -> list[Part]:
+    def narrow(self, number: int) -> list[Part]:
+        """The rows of an order by the bounds of lines first, then of windows; nothing as above."""
         search = self.search
         lines = search.narrow_order(self._list_lines(number))
         if not lines:
@@ -156,7 +157,7 @@ class BestFirst:
             )
             parts.append(in_order(part, number))
         parts = search.narrow_order(self._trim(parts))
-        if parts:
+        if parts and search.seeks:
             before = search.incumbent[0]
             search.descend(parts)
             if self.luck:

@@ -1,23 +1,26 @@
 """What rows of multipliers cost, or at least cost, at every hardware point.
 
 Where a choice is still open the smallest values that the columns can end with bound the cost from
-below (docs/theory/mapping_space.md, lemma 5); for complete rows it is their cost by equation (1).
+below (docs/theory/mapping_space.md, lemma 5); for complete rows it is their cost by equation (1),
+or in the views that look for less what their real cost is at least (lemma 8).
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
 
+from costs.bounds import calc_compulsory_words
 from costs.conventions import Conventions
 from costs.core import Core
 from costs.hardware_points import Same, hardware_of
 from costs.layer import Layer
-from costs.orders import Structure
-from costs.parts import Part
+from costs.orders import Structure, View
+from costs.parts import Part, count_distinct
 
 MANY_PRICES = 4
 """Sets of prices from which on rows are first asked at the least of all."""
@@ -35,15 +38,26 @@ class Columns(Protocol):
         ...
 
 
+def skips_padding(layer: Layer, conventions: Conventions) -> bool:
+    """Whether there is padding that does not count: (2) counts it."""
+    return conventions.padding == "skipped" and any(map(any, layer.padding))
+
+
 class CandidateCost:
     """Traffic, objective and fit of the rows of one layer on several cores of one structure."""
 
     def __init__(
-        self, layer: Layer, cores: Sequence[Core], objective: str, conventions: Conventions
-    ):
+        self, layer: Layer, cores: Sequence[Core], objective: str, conventions: Conventions,
+        view: View = "usual",
+    ):  # fmt: skip
         """Gather what the rows are priced with."""
         self.layer, self.objective, self.conventions = layer, objective, conventions
-        self.structure = Structure.of(layer, cores[0], conventions)
+        self.structure = replace(Structure.of(layer, cores[0], conventions), view=view)
+        # padding that is skipped takes words from every input tile: only its real ones are sure
+        self.skips = skips_padding(layer, conventions)
+        self.distinct = calc_compulsory_words(layer) if self.skips else count_distinct(layer)
+        # rows priced so far: effort that is the same on every machine
+        self.priced = 0
         self.levels = [level.name for level in cores[0].levels]
         self.hardware = hardware_of(
             tuple(map(Same, cores)), self.structure, conventions, max(layer.bits_w, layer.bits_i)
@@ -86,6 +100,7 @@ class CandidateCost:
             high: the largest.
             edges: numbers of the edges to count; all by default.
         """
+        self.priced += len(low)
         structure, layer = self.structure, self.layer
         read, written = np.zeros((2, len(low), len(self.levels)))
         held = {structure.anchors[a][1]: n for n, a in enumerate(structure.holders)}
@@ -95,7 +110,7 @@ class CandidateCost:
         for number, (operand, parent, child) in enumerate(structure.edges):
             if edges is not None and number not in edges:
                 continue
-            above, below = low[:, 1 + 2 * number], low[:, 2 + 2 * number]
+            above, below = self._words(low, number)
             at = self.levels.index(parent)
             inner = self.levels.index(child) if child else -1
             if operand != "O":
@@ -121,6 +136,32 @@ class CandidateCost:
                 if self.conventions.drain_reads:
                     read[:, inner] += below * width
         return read, written
+
+    def _words(self, low: Columns, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """Words seen by the parent and by the children of an edge, at least.
+
+        By equations (1) and (2) in the usual view, else by lemma 8.
+        """
+        structure = self.structure
+        operand, _, child = structure.edges[number]
+        above, below = low[:, 1 + 2 * number], low[:, 2 + 2 * number]
+        if structure.view == "usual":
+            return above, below
+        if operand == "I" and self.skips:
+            once = np.full(len(low), float(self.distinct[operand]))
+            return once, once
+        if not child:
+            return above, below
+        anchor = structure.anchors.index((operand, child))
+        whole = np.maximum(
+            1 / 2 if operand == "I" and structure.overlap else 2 / 3,
+            low[:, structure.first_whole + anchor],
+        )
+        once = self.distinct[operand]
+        return (
+            once + whole * np.maximum(above - once, 0.0),
+            once + whole * np.maximum(below - once, 0.0),
+        )
 
     def energy(self, low: Columns, high: Columns, edges: Collection[int]) -> np.ndarray:
         """Energy of the traffic on some edges on the first core, at least, `(rows,)` [pJ]."""

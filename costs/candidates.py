@@ -15,6 +15,13 @@ from functools import lru_cache
 
 import numpy as np
 
+MANY = 1_000_000
+"""Tilings of a dimension, loop by loop, that are too many to be looked at."""
+
+
+class TooMany(Exception):
+    """A dimension has too many tilings, loop by loop."""
+
 
 @dataclass(frozen=True)
 class Factors:
@@ -44,7 +51,9 @@ def _shortest(count: int) -> list[int]:
     return factors
 
 
-def _options(bound: int, inside: int, *, spatial: bool, loose: bool, limit: float) -> list[int]:
+def _options(
+    bound: int, inside: int, *, spatial: bool, loose: bool, limit: float, tails: bool = False
+) -> list[int]:
     """Factors of one element whose inner tile has `inside` points.
 
     Args:
@@ -55,9 +64,12 @@ def _options(bound: int, inside: int, *, spatial: bool, loose: bool, limit: floa
             with temporal factors inside, where lanes run in lockstep and a longer tile can save a
             step of a partial last group (docs/theory/mapping_space.md, lemma 3).
         limit: largest factor (the size of an axis).
+        tails: whether to keep factors whose last piece is a single tile, too.
     """
     count = -(-bound // inside)
     factors = list(range(1, count + 1)) if loose else _shortest(count)
+    if tails and not loose:
+        factors = sorted({*factors, *(m for m in range(2, count) if count % m == 1)})
     return [factor for factor in factors if not spatial or factor <= limit]
 
 
@@ -110,6 +122,62 @@ def enumerate_factors(
     return Factors(bound, signature, factors, inner)
 
 
+@lru_cache(maxsize=256)
+def enumerate_loops(
+    bound: int, signature: str, limits: tuple[int, ...], room: tuple[float, ...]
+) -> Factors:
+    """Enumerates every tiling of a dimension whose real counts none of the others has.
+
+    Factors are the shortest or leave a last piece of a single tile; "+" is another loop of the
+    stretch that ends with the next "t", there only where the loop inside it leaves such a piece.
+
+    Args:
+        bound: bound of the dimension.
+        signature: as in `enumerate_factors`.
+        limits: largest factor of each spatial element, outermost first.
+        room: for each element the most points that fit inside its outer end.
+
+    Raises:
+        TooMany: there are more than `MANY`.
+    """
+    rows = np.ones((1, 0), np.int64)
+    inside = np.ones(1, np.int64)
+    spatial_left = list(limits)
+    for position in range(len(signature) - 1, -1, -1):
+        letter = signature[position]
+        spatial = letter in "xX"
+        limit = spatial_left.pop() if spatial else 0
+        axis_outside = "x" in signature[:position].lower()
+        inner = rows[:, 0] if letter == "+" else np.zeros(len(rows), np.int64)
+        pieces, sizes = [], []
+        kinds, kind = np.unique(np.stack([inside, inner]), axis=1, return_inverse=True)
+        for number, (size, within) in enumerate(kinds.T.tolist()):
+            loose = (spatial and (size > 1 or letter == "X")) or (not spatial and axis_outside)
+            count = -(-bound // size)
+            if position == 0:
+                options = [count]
+            elif letter == "+" and (
+                within == 1 or (not loose and -(-bound * within // size) % within != 1)
+            ):
+                options = [1]
+            else:
+                options = _options(
+                    bound, size, spatial=spatial, loose=loose, limit=limit, tails=not spatial
+                )
+            factors = np.array(options, np.int64)
+            factors = factors[np.minimum(bound, factors * size) <= room[position]]
+            mine = rows[kind.ravel() == number]
+            a, b = np.divmod(np.arange(len(mine) * len(factors)), max(1, len(factors)))
+            pieces.append(np.concatenate([factors[b, None], mine[a]], axis=1))
+            sizes.append(factors[b] * size)
+        rows, inside = np.concatenate(pieces), np.concatenate(sizes)
+        if len(rows) > MANY:
+            raise TooMany
+    inner = np.ones((len(rows), len(signature) + 1))
+    inner[:, :-1] = np.cumprod(rows[:, ::-1], axis=1)[:, ::-1]
+    return Factors(bound, signature, rows.astype(np.float64), inner)
+
+
 def count_valid(tilings: Factors, free: tuple[bool, ...]) -> np.ndarray:
     """Settings of the free elements, the others being 0, whose index is below the bound.
 
@@ -139,3 +207,26 @@ def count_valid(tilings: Factors, free: tuple[bool, ...]) -> np.ndarray:
         else:
             rest = np.minimum(rest, place)
     return total
+
+
+def find_tails(tilings: Factors, free: tuple[bool, ...]) -> np.ndarray:
+    """Whether the innermost free element of more than one has a single one in the last piece.
+
+    Args:
+        tilings: the tilings.
+        free: whether each element runs; axes do not.
+
+    Returns:
+        `(tilings,)` boolean.
+    """
+    tail = np.zeros(len(tilings.factors), bool)
+    rest = np.full(len(tail), float(tilings.bound))
+    for position, runs in enumerate(free):
+        place = tilings.inner[:, position + 1]
+        if runs:
+            last = np.floor((rest - 0.5) / place)
+            tail = np.where(tilings.factors[:, position] > 1, last == 0, tail)
+            rest = rest - last * place
+        else:
+            rest = np.minimum(rest, place)
+    return tail

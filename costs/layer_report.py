@@ -75,6 +75,7 @@ class LayerRow:
             "pruned": dict(self.best.pruned),
             "compared": self.best.compared,
             "proved": self.best.proved,
+            "least_by_1": self.best.least_by_1,
             "bound": self.best.bound,
             "mapping": {
                 "loops": [list(factor) for factor in mapping.loops],

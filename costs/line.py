@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from costs.candidates import Factors, count_valid, enumerate_factors
+from costs.candidates import Factors, count_valid, enumerate_factors, enumerate_loops, find_tails
 from costs.layer import RELEVANT
 from costs.orders import Order, Structure
 
@@ -29,6 +29,7 @@ class Line:
         slides: bool = False,
         coarse: bool = False,
         tally: Tally | None = None,
+        room: Sequence[float] | None = None,
     ):
         """Enumerate.
 
@@ -41,34 +42,63 @@ class Line:
             slides: whether it belongs to a window of more than one row, whose tiles overlap.
             coarse: only a few factors far apart.
             tally: counts already made of these tilings, of the same dimension in other orders.
+            room: most words of each anchor's tile; needed in the explicit view.
+
+        Raises:
+            TooMany: there are too many tilings, loop by loop.
         """
         self.structure, self.order, self.dim, self.bound = structure, order, dim, bound
         usable = {name for name, dims, *_ in structure.axes if dim in dims}
-        idle = _idle_stretches(structure, order, dim, slides=slides)
+        explicit = structure.view == "explicit"
+        idle = set() if explicit else _idle_stretches(structure, order, dim, slides=slides)
         # positions of the order's elements in this dimension's signature
         self.kept = [
-            i for i, e in enumerate(order.elements) if (e == "t" and i not in idle) or e in usable
+            i for i, e in enumerate(order.elements) if (e in "t+" and i not in idle) or e in usable
         ]
         letter = {
             name: "X" if structure.prefers_lanes(name, dim) else "x" for name, *_ in structure.axes
         }
-        self.signature = "".join(letter.get(order.elements[i], "t") for i in self.kept)
-        limits = tuple(sizes[order.elements[i]] for i in self.kept if order.elements[i] != "t")
-        self.tilings: Factors = enumerate_factors(bound, self.signature, limits, coarse)
+        self.signature = "".join(
+            letter.get(order.elements[i], order.elements[i]) for i in self.kept
+        )
+        limits = tuple(sizes[order.elements[i]] for i in self.kept if order.elements[i] not in "t+")
+        if explicit:
+            self.tilings: Factors = enumerate_loops(
+                bound, self.signature, limits, self._list_room(room or ())
+            )
+        else:
+            self.tilings = enumerate_factors(bound, self.signature, limits, coarse)
         # loops of these stretches bring an operand nothing new: none that indexes it stands there
         self.empty = tuple(
             sorted(
-                self.kept.index(stretch)
+                self.kept.index(element)
                 for anchor, stretch in enumerate(order.free)
-                if stretch in self.kept and dim in RELEVANT[structure.anchors[anchor][0]]
+                if stretch >= 0 and dim in RELEVANT[structure.anchors[anchor][0]]
+                for element in order.loops(stretch)
+                if element in self.kept
             )
         )
         self._tally: Tally = {} if tally is None else tally
         if self.empty:
             self.tilings = self._without_loops()
         self.axis_at = {
-            order.elements[i]: n for n, i in enumerate(self.kept) if order.elements[i] != "t"
+            order.elements[i]: n for n, i in enumerate(self.kept) if order.elements[i] not in "t+"
         }
+
+    def _list_room(self, words: Sequence[float]) -> tuple[float, ...]:
+        """For each element the most points that the tiles around it leave inside its outer end."""
+        order, anchors = self.order, self.structure.anchors
+        return tuple(
+            min(
+                (
+                    size
+                    for a, size in enumerate(words)
+                    if order.depth[a] <= i and self.dim in RELEVANT[anchors[a][0]]
+                ),
+                default=np.inf,
+            )
+            for i in self.kept
+        )
 
     def _without_loops(self) -> Factors:
         rows = (self.tilings.factors[:, list(self.empty)] == 1).all(axis=1)
@@ -94,6 +124,7 @@ class Line:
             tuple(self.axis_at.items()),
             self.empty,
             tuple(self.local(depth) for depth in order.depth),
+            self.structure.view != "usual" and tuple(map(order.is_first, order.depth)),
             tuple(self.kept.index(f) if f in self.kept else -1 for f in order.free),
             tuple(self.local(s) if s in self.kept else -1 for s in stretches),
             tuple(a == b for a in stretches for b in stretches),
@@ -117,15 +148,47 @@ class Line:
     def count(self, depth: int, each: Sequence[str], free: int = -1) -> np.ndarray:
         """Tiles outside local `depth`; of axes, the lanes in `each` count one by one.
 
-        The loops of element `free` bring nothing new.
+        The loops of stretch `free` bring nothing new.
         """
+        freed = self.order.loops(free) if free >= 0 else ()
         lanes = {at: axis for axis, at in self.axis_at.items()}
         return self._count(
             tuple(
-                lanes[n] in each if n in lanes else n < depth and element != free
+                lanes[n] in each if n in lanes else n < depth and element not in freed
                 for n, element in enumerate(self.kept)
             )
         )
+
+    def whole(self, depth: int) -> np.ndarray:
+        """Part of the words outside a depth of the order that no tail hides, at least.
+
+        A tail is a last tile at which the innermost loop outside has one iteration. Where loops may
+        have been joined it may have had any number of tiles that they leave (lemma 8).
+        """
+        if self.structure.view == "explicit":
+            inside = self.local(depth)
+            loops = tuple(
+                n < inside and n not in self.axis_at.values() for n in range(len(self.kept))
+            )
+            tails = find_tails(self.tilings, loops)
+            return np.where(tails, 1 - 1 / self._count(loops), 1.0)
+        return np.full(len(self), 1.0 if self.order.is_first(depth) else 0.5)
+
+    def list_loops(self, depth: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Loops outside local `depth`: how many, and the innermost's factor and step [indices]."""
+        number, innermost, step = np.zeros((3, len(self)))
+        for n in range(depth):
+            if n not in self.axis_at.values():
+                factor = self.tilings.factors[:, n]
+                number += factor > 1
+                innermost = np.where(factor > 1, factor, innermost)
+                step = np.where(factor > 1, self.tilings.inner[:, n + 1], step)
+        return number, innermost, step
+
+    @cached_property
+    def perfect(self) -> np.ndarray:
+        """Whether the factors divide the bound."""
+        return self.tilings.inner[:, 0] == self.bound
 
     def lanes(self, replicated: Sequence[str]) -> np.ndarray:
         """Lanes that do any work along the axes of a level's instances."""

@@ -7,15 +7,17 @@ by the cost model itself, and compared. Every number reported is that evaluation
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping as Dict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal, get_args
 
 import numpy as np
 
 from costs.bounds import calc_compulsory_words
+from costs.candidate_cost import skips_padding
 from costs.conventions import TIMELOOP, Conventions
 from costs.core import Core
 from costs.counts import calc_counts
@@ -38,6 +40,7 @@ from costs.line import Line
 from costs.mapping import Mapping
 from costs.orders import Order, Structure, list_orders
 from costs.parts import DIM_NUMBER, Part
+from costs.real_count import find_rest
 from costs.search import Candidates, find_candidates
 from costs.tiles import calc_tiles
 
@@ -58,7 +61,9 @@ class Solutions:
         read_bytes, write_bytes: `(points, levels, operands)` traffic of each level [bytes].
         candidate_read_bits, candidate_write_bits: `(mappings, levels)` traffic of every candidate
             [bits], what `costs.envelope` chooses among.
-        candidates: the search's own account.
+        candidates: the search's own account, by equations (1) and (2).
+        bound: `(points,)` what no mapping really undercuts; `None` where that was not asked.
+        proved: whether no mapping really costs less; not where that was not asked.
     """
 
     mappings: tuple[Mapping, ...]
@@ -72,6 +77,8 @@ class Solutions:
     candidate_read_bits: np.ndarray
     candidate_write_bits: np.ndarray
     candidates: Candidates
+    bound: np.ndarray | None = None
+    proved: bool = False
 
 
 def check_objective(objective: str) -> None:
@@ -147,6 +154,8 @@ def solve(
     objective: str,
     conventions: Conventions = TIMELOOP,
     limit_s: float | None = None,
+    *,
+    real: bool = False,
 ) -> Solutions:
     """The best mapping of a layer on each of several cores that differ in sizes and prices only.
 
@@ -157,12 +166,15 @@ def solve(
             then to less traffic at the outermost level and in all.
         conventions: how accesses are counted; not halo "exact".
         limit_s: see `costs.search.find_candidates`.
+        real: whether to look for mappings too whose real cost is less than that of the best by
+            equations (1) and (2) (`costs.real_count`).
     """
     check_objective(objective)
     if conventions.halo == "exact":
         raise InputError(
             key="conventions.halo", value="exact", allowed="timeloop or whole in a search"
         )
+    deadline_s = math.inf if limit_s is None else time.monotonic() + limit_s
     candidates = find_candidates(layer, cores, objective, conventions, limit_s)
     structure = Structure.of(layer, cores[0], conventions)
     orders = list_orders(structure)
@@ -195,9 +207,35 @@ def solve(
             candidate_write_bits=np.zeros((0, levels)),
             candidates=candidates,
         )
-    return _select(
+    found = _select(
         layer, cores, tuple(mappings), np.array(extents), objective, conventions, candidates
     )
+    if not real:
+        return found
+    reached = calc_goal(found, objective)
+    rest = find_rest(
+        layer, cores, objective, conventions, reached, deadline_s,
+        rough=not candidates.proved or skips_padding(layer, conventions),
+    )  # fmt: skip
+    if rest.mappings:
+        found = _select(
+            layer,
+            cores,
+            (*mappings, *rest.mappings),
+            np.concatenate([extents, rest.extents]),
+            objective,
+            conventions,
+            candidates,
+        )
+    bound = calc_goal(found, objective) if rest.complete else rest.bound
+    return replace(found, bound=bound, proved=rest.complete)
+
+
+def calc_goal(found: Solutions, objective: str) -> np.ndarray:
+    """Objective of the best mapping of every core; infinite where nothing fits."""
+    energy, cycles = found.total_energy_pj, found.cycles
+    goal = {"energy": energy, "latency": cycles, "edp": energy * cycles}[objective]
+    return np.where(found.best < 0, math.inf, goal)
 
 
 @lru_cache(maxsize=16)
@@ -297,9 +335,10 @@ class BestMapping:
         pruned: how many partial mappings were dropped, by reason.
         compared: candidates that were compared by their exact cost.
         compulsory_bytes: traffic that no mapping undercuts, by operand [bytes].
-        bound: objective that no mapping undercuts by equation (1) of docs/theory/mapping_space.md;
-            that of this mapping where it is proved. Real counts can be lower, see there.
-        proved: whether it is the optimum by (1); not where the time for the proof was over.
+        bound: objective that no mapping undercuts; that of this mapping where it is proved.
+        proved: whether no mapping costs less, as `costs.evaluate` counts; not where the time or the
+            effort for the proof was over (docs/theory/mapping_space.md, The real count).
+        least_by_1: whether no mapping is less by equations (1) and (2) of that page.
     """
 
     mapping: Mapping
@@ -310,6 +349,7 @@ class BestMapping:
     compulsory_bytes: dict[str, float]
     bound: float
     proved: bool
+    least_by_1: bool
 
 
 def best_mapping(
@@ -332,8 +372,8 @@ def best_mapping(
         InputError: nothing fits; the message says which operand at which level is too large and
             by how much.
     """
-    solutions = solve(layer, [core], objective, conventions, limit_s)
-    if solutions.best[0] < 0:
+    solutions = solve(layer, [core], objective, conventions, limit_s, real=True)
+    if solutions.best[0] < 0 or solutions.bound is None:
         raise _explain_misfit(layer, core, conventions)
     mapping = solutions.mappings[solutions.best[0]]
     words = calc_compulsory_words(layer)
@@ -348,8 +388,9 @@ def best_mapping(
         },
         compared=len(solutions.mappings),
         compulsory_bytes={t: words[t] * layer.bits(t) / 8 for t in layer.operands},
-        bound=float(solutions.candidates.bound[0]),
-        proved=solutions.candidates.proved,
+        bound=float(solutions.bound[0]),
+        proved=solutions.proved,
+        least_by_1=solutions.candidates.proved,
     )
 
 

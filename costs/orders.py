@@ -11,12 +11,15 @@ import itertools
 import math
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
+from typing import Literal
 
 import numpy as np
 
 from costs.conventions import Conventions
 from costs.core import Core
 from costs.layer import OPERANDS, REDUCTION, RELEVANT, Layer
+
+View = Literal["usual", "least", "explicit"]
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,9 @@ class Structure:
         throttled: levels with several instances whose bandwidth is limited, so that it matters how
             many of them work.
         overlap: whether an input tile may keep what it shares with the one before.
+        view: how rows of multipliers count (docs/theory/mapping_space.md, The real count):
+            "usual" by equations (1) and (2), "least" with the least of an overlap that outer
+            loops may keep, "explicit" so too, every loop by itself, with columns for tails.
     """
 
     chains: tuple[tuple[str, tuple[str, ...]], ...]
@@ -37,6 +43,7 @@ class Structure:
     axes: tuple[tuple[str, tuple[str, ...], tuple[str, ...], bool], ...]
     throttled: tuple[str, ...] = ()
     overlap: bool = True
+    view: View = "usual"
 
     @classmethod
     def of(cls, layer: Layer, core: Core, conventions: Conventions) -> Structure:
@@ -75,9 +82,14 @@ class Structure:
         return tuple(i for i, (o, _) in enumerate(self.anchors) if o == "O")
 
     @cached_property
+    def first_whole(self) -> int:
+        """First column of what tails leave of an anchor's words, not there in the usual view."""
+        return 1 + 2 * len(self.edges)
+
+    @cached_property
     def first_held(self) -> int:
         """First column of instances that hold the same output; see `costs.parts`."""
-        return 1 + 2 * len(self.edges)
+        return self.first_whole + len(self.anchors) * (self.view != "usual")
 
     @cached_property
     def first_used(self) -> int:
@@ -126,7 +138,8 @@ class Order:
 
     Attributes:
         anchors: anchor indices, outermost first.
-        elements: per element: "t" or the name of an axis.
+        elements: per element: "t", the name of an axis, or in the explicit view "+", another loop
+            of the stretch that ends with the next "t".
         depth: elements outside each anchor, by anchor index; all elements for the PEs.
         free: for each anchor, a stretch of loops outside it that holds no loop of its operand and
             brings it nothing new, or -1.
@@ -140,6 +153,17 @@ class Order:
     def stretch(self, anchor: int) -> int:
         """Element of the stretch of temporal loops directly outside an anchor."""
         return max(i for i in range(self.depth[anchor]) if self.elements[i] == "t")
+
+    def is_first(self, depth: int) -> bool:
+        """Whether a depth has one stretch of loops outside it at most."""
+        return self.elements[:depth].count("t") < 2
+
+    def loops(self, stretch: int) -> tuple[int, ...]:
+        """Elements of the loops of a stretch."""
+        first = stretch
+        while first and self.elements[first - 1] == "+":
+            first -= 1
+        return tuple(range(first, stretch + 1))
 
 
 @lru_cache(maxsize=64)
@@ -182,7 +206,29 @@ def list_orders(structure: Structure) -> tuple[Order, ...]:
             closed = {joint for joint, together in zip(joints, shared, strict=True) if together}
             order = _place(structure, merged, closed)
             orders += [order, *_list_freed(structure, order)]
+    if structure.view == "explicit":
+        orders = list(map(_split_stretches, orders))
     return tuple(orders)
+
+
+def _split_stretches(order: Order) -> Order:
+    """The order with as many loops of a dimension in a stretch as anchors may have left it.
+
+    An anchor stands outside loops that it could follow at no other cost; two loops of one dimension
+    that it parted are then in one stretch (docs/theory/mapping_space.md, The real count).
+    """
+    elements: list[str] = []
+    place = []
+    for number, element in enumerate(order.elements):
+        if element == "t":
+            elements += ["+"] * sum(order.depth[a] <= number for a in order.anchors)
+        place.append(len(elements))
+        elements.append(element)
+    place.append(len(elements))
+    # an anchor's depth ends with the element before it
+    depth = tuple(place[d - 1] + 1 if d else 0 for d in order.depth)
+    free = tuple(place[f] if f >= 0 else -1 for f in order.free)
+    return Order(order.anchors, tuple(elements), depth, free)
 
 
 def _list_freed(structure: Structure, order: Order) -> list[Order]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from costs.layer import DIMS, RELEVANT
+from costs.layer import DIMS, RELEVANT, Layer
 from costs.line import Line
 from costs.orders import Order, Structure
 from costs.pareto import find_nondominated
@@ -117,6 +117,11 @@ def simple_part(structure: Structure, order: Order, line: Line) -> Part:
                 columns.append(np.full(len(line), float(line.bound)))
             else:
                 columns.append(line.count(line.local(depth), each, order.free[anchor]))
+    if structure.view != "usual":
+        columns += [
+            line.whole(order.depth[number]) if line.dim in RELEVANT[operand] else np.ones(len(line))
+            for number, (operand, _) in enumerate(anchors)
+        ]
     for operand, level in anchors:
         if operand == "O":
             relevant = line.dim in RELEVANT["O"]
@@ -166,6 +171,8 @@ def _list_window_rows(
         _contiguous(structure, order, line)
         & (part.values[:, structure.first_tile :] <= limits).all(axis=1)
     )
+    if structure.view == "explicit":
+        return rows
     fixed = []
     for number, (operand, level) in enumerate(structure.anchors):
         if operand == "I":
@@ -212,6 +219,9 @@ def window_line_part(
         if operand == "I":
             column = part.values[:, structure.first_tile + number]
             column[:] = (column - 1) * step + 1
+            if structure.view != "usual" and structure.overlap:
+                whole = part.values[:, structure.first_whole + number]
+                whole[whole < 1] = 0.5
     return part.take(_list_window_rows(structure, order, line, part, limits))
 
 
@@ -219,6 +229,20 @@ def count_rows(outputs: int, kernel: int, pace: tuple[int, int]) -> int:
     """Input rows that a window touches, those that no kernel row meets left out."""
     rows = np.arange(outputs)[:, None] * pace[0] + np.arange(kernel) * pace[1]
     return np.unique(rows).size
+
+
+def count_distinct(layer: Layer) -> dict[str, float]:
+    """Words of every operand that any mapping brings in at least once."""
+    b = layer.bounds
+    rows = [
+        count_rows(b[out], b[kernel], (layer.stride[axis], layer.dilation[axis]))
+        for out, kernel, axis in WINDOWS
+    ]
+    return {
+        "W": float(b["G"] * b["K"] * b["C"] * b["R"] * b["S"]),
+        "I": float(b["G"] * b["N"] * b["C"] * rows[0] * rows[1]),
+        "O": float(b["G"] * b["N"] * b["K"] * b["P"] * b["Q"]),
+    }
 
 
 def window_part(
@@ -247,6 +271,7 @@ def window_part(
     values = left.values[a] * right.values[b]
     anchors = structure.anchors
     edges = [e for e in enumerate(structure.edges) if e[1][0] == "I"]
+    carried = {}
     for number, (_, _, child) in edges:
         if not child:
             continue
@@ -256,6 +281,8 @@ def window_part(
         p = out.count(out.local(depth), each)[a]
         r = kernel.count(kernel.local(depth), each)[b]
         words = stride * (out.bound - p) * r + dilation * (kernel.bound - r) * p + p * r
+        carried[number] = _carries(structure, order, out, kernel, (a, b), number, pace)
+        words = np.where(carried[number], count_rows(out.bound, kernel.bound, pace), words)
         values[:, 1 + 2 * number : 3 + 2 * number] = words[:, None]
     for number, (operand, _) in enumerate(anchors):
         if operand == "I":
@@ -273,10 +300,11 @@ def window_part(
         anchor = anchors.index(("I", child))
         each = structure.replicated_axes(child)
         moved = []
-        for mover, still, move, rest, pace in movers:
+        for mover, still, move, rest, speed in movers:
             saved, useful = _saved_words(
-                order, each, mover, still, (move, rest), order.depth[anchor], pace
+                order, each, mover, still, (move, rest), order.depth[anchor], speed
             )
+            useful &= ~carried[number][fit]
             rivals = [i for i in range(len(anchors)) if order.stretch(i) == order.stretch(anchor)]
             for block, marks, base in blocks:
                 others = (marks[:, rivals] > 0) & (marks[:, rivals] != DIM_NUMBER[mover.dim])
@@ -284,6 +312,10 @@ def window_part(
                 fresh, fresh_marks = block[saving].copy(), marks[saving].copy()
                 fresh[:, 1 + 2 * number : 3 + 2 * number] -= saved[base[saving], None]
                 fresh_marks[:, anchor] = DIM_NUMBER[mover.dim]
+                if structure.view != "usual":
+                    # the last box may be as large as all that is new in the others
+                    whole = fresh[:, structure.first_whole + anchor]
+                    whole[whole < 1] = 0.5
                 moved.append((fresh, fresh_marks, base[saving]))
         blocks += moved
     base = np.concatenate([origin for _, _, origin in blocks])
@@ -295,6 +327,39 @@ def window_part(
         dims=(out.dim, kernel.dim),
         totals=np.array([len(out) * len(kernel)], object),
     )
+
+
+def _carries(
+    structure: Structure, order: Order, out: Line, kernel: Line,
+    rows: tuple[np.ndarray, np.ndarray], edge: int, pace: tuple[int, int],
+) -> np.ndarray:  # fmt: skip
+    """Whether an input tile may keep its overlap over a loop outside the innermost one.
+
+    Timeloop keeps it where the factors along the window are perfect and the tile goes on by the
+    same step: as an outer loop of the same dimension advances, where the innermost one has two
+    iterations. Of loops of both dimensions it may be where the steps of the kernel's loops, all
+    together less than the kernel, reach half the step of the other. The usual view asks of none.
+
+    Args:
+        structure: the kind of core.
+        order: the order.
+        out: tilings of the output dimension.
+        kernel: tilings of the kernel dimension.
+        rows: tiling of each in every combination.
+        edge: number of the edge that brings the tile.
+        pace: stride and dilation.
+    """
+    a, b = rows
+    if structure.view == "usual" or not structure.overlap:
+        return np.zeros(len(a), bool)
+    depth = order.depth[structure.anchors.index(("I", structure.edges[edge][2]))]
+    number, innermost, step = (v[a] for v in out.list_loops(out.local(depth)))
+    others, inmost, _ = (v[b] for v in kernel.list_loops(kernel.local(depth)))
+    alone = ((number > 1) & (innermost == 2)) | ((others > 1) & (inmost == 2))
+    stride, dilation = pace
+    near = stride * step <= 2 * dilation * (kernel.bound - 1)
+    mixed = (number > 0) & (others > 0) & near
+    return (alone | mixed) & out.perfect[a] & kernel.perfect[b]
 
 
 def _saved_words(

@@ -31,6 +31,7 @@ def calc_line_range(structure: Structure, sizes: tuple[int, ...], dim: str, boun
     for operand, _, _ in structure.edges:
         words = float(bound) if dim in RELEVANT[operand] else 1.0
         ranges += [(words, math.inf)] * 2
+    ranges += [(0.5, 1.0)] * (structure.first_held - structure.first_whole)
     for operand, level in structure.anchors:
         if operand == "O":
             relevant = dim in RELEVANT["O"]

@@ -24,7 +24,7 @@ from costs.descent import descend
 from costs.halves import join_by_halves
 from costs.layer import Layer
 from costs.listing import list_parts
-from costs.orders import list_claims
+from costs.orders import View, list_claims
 from costs.pareto import find_nondominated
 from costs.parts import (
     EFFORT,
@@ -54,6 +54,10 @@ SPLIT = 100_000
 
 SLACK = 1 + 1e-9
 """Relative error granted to a bound before it excludes: far more than rounding can cause."""
+
+
+LESS = 1 - 1e-12
+"""What of a real cost another must reach to count as less: rounding causes a hundredth of that."""
 
 
 @dataclass(frozen=True)
@@ -91,15 +95,18 @@ class Search:
     """The walk of one layer over one kind of core; holds what all orders share."""
 
     def __init__(
-        self, layer: Layer, cores: Sequence[Core], objective: str, conventions: Conventions
-    ):
+        self, layer: Layer, cores: Sequence[Core], objective: str, conventions: Conventions,
+        view: View = "usual",
+    ):  # fmt: skip
         """Start without an incumbent."""
-        self.cost = CandidateCost(layer, cores, objective, conventions)
+        self.cost = CandidateCost(layer, cores, objective, conventions, view)
         self.structure, self.hardware = self.cost.structure, self.cost.hardware
         self.claims = list_claims(self.structure)
         self.incumbent = np.full(len(cores), math.inf)
         self.unfit = self.dominated = self.bounded = 0
-        self.deadline_s = math.inf
+        # whether all rows are asked for that the bound leaves
+        self.keeps_dominated = False
+        self.deadline_s = self.most_priced = math.inf
         # objective of the best mapping of an order that descents found
         self.reached = np.full(len(self.claims), math.inf)
         # objective that no mapping of an order undercuts, as far as tiers were asked
@@ -142,22 +149,21 @@ class Search:
                 still to be joined can bring, `None` after the last one.
             beam: keep only so many rows for every hardware point; 0 for all.
         """
-        if time.monotonic() > self.deadline_s:
-            raise OutOfTime
+        self.check_time()
         last = least is None or most is None
         low = part.values if least is None else part.values * least[part.order]
         high = part.values if most is None else part.values * most[part.order]
         rows, reached = self.find_alive(low, high, count=not beam)
-        if last and len(rows):
+        if last and self.seeks and len(rows):
             if (reached.min(axis=0) < self.incumbent).any():
                 self.best.append(in_dim_order(part.take(rows[np.unique(reached.argmin(axis=0))])))
             self.incumbent = np.minimum(self.incumbent, reached.min(axis=0))
         if beam and len(rows) > beam:
             rows = rows[np.unique(np.argpartition(reached, beam, axis=0)[:beam])]
-        elif len(rows) > 1:
+        elif len(rows) > 1 and not self.keeps_dominated:
             limit = None if most is None else most[part.order[rows]]
             keys = self.cost.keys(part.take(rows), limit)
-            kept = _find_best(keys, None if last else part.order[rows])
+            kept = _find_best(keys, None if last and self.seeks else part.order[rows])
             self.dominated += 0 if beam else len(rows) - len(kept)
             rows = rows[kept]
         return part.take(rows)
@@ -182,7 +188,7 @@ class Search:
         kind = self.hardware.kind
         highest = np.full(bound.shape[1], -math.inf)
         np.maximum.at(highest, kind, self.incumbent)
-        hopeful = np.flatnonzero((bound <= highest * SLACK).any(axis=1))
+        hopeful = np.flatnonzero((bound <= highest * self.slack).any(axis=1))
         able = self.cost.fits(low[hopeful], high[hopeful])
         reached = np.where(able, bound[hopeful][:, kind], math.inf)
         alive = (able & (reached <= self.limits)).any(axis=1)
@@ -195,15 +201,15 @@ class Search:
 
     def bound(self, parts: list[Part] | None) -> np.ndarray:
         """`(points,)` what no mapping undercuts, by listed rows or what is known of orders."""
+        floor = np.minimum(self.floors.min(), self.incumbent)
         if parts is None:
             shape = (len(self.claims), self.structure.columns)
             ranges = [calc_range(self.structure, self.sizes, choice) for choice in self.choices]
             wide = [(np.broadcast_to(a, shape), np.broadcast_to(b, shape)) for a, b in ranges]
             low, high = calc_product(wide)
-            floor = np.minimum(self.floors.min(), self.incumbent)
             return np.maximum(self._least_bound(low, high), floor)
         ranges = [calc_extremes(part) for part in parts]
-        bounds = []
+        bounds = [floor]
         for i, part in enumerate(parts):
             least, most = calc_product([*ranges[:i], *ranges[i + 1 :]])
             low = part.values if least is None else part.values * least[part.order]
@@ -230,10 +236,25 @@ class Search:
             for i, part in enumerate(parts)
         ]
 
+    def check_time(self) -> None:
+        """Raises OutOfTime when time, or effort in rows priced, is used up."""
+        if time.monotonic() > self.deadline_s or self.cost.priced > self.most_priced:
+            raise OutOfTime
+
+    @property
+    def seeks(self) -> bool:
+        """Whether it looks for incumbents; in the other views it excludes what reaches none."""
+        return self.structure.view == "usual"
+
+    @property
+    def slack(self) -> float:
+        """What part of an incumbent a bound may reach."""
+        return SLACK if self.seeks else LESS
+
     @property
     def limits(self) -> np.ndarray:
         """`(points,)` objective above which nothing is of use."""
-        return self.incumbent * SLACK
+        return self.incumbent * self.slack
 
     def tiers(self, parts: list[Part]) -> tuple[Tiers, float]:
         """Bounds of the rows of one order, and the factor from energy to objective."""
@@ -247,10 +268,11 @@ class Search:
 
     def narrow_order(self, parts: list[Part]) -> list[Part]:
         """The rows of one order that bounds by tiers leave; nothing if one part has none left."""
-        if time.monotonic() > self.deadline_s:
-            raise OutOfTime
+        self.check_time()
         if not all(map(len, parts)):
             return []
+        if not self.alone:
+            return parts
         kept = self.tiers(parts)[0].narrow()
         self.bounded += sum(map(len, parts)) - sum(map(len, kept))
         if not all(map(len, kept)):

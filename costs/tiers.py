@@ -43,7 +43,7 @@ class Tier:
 
     Attributes:
         edges: numbers of the edges.
-        counts: columns of words on them.
+        counts: columns of words on them, and of what tails leave of these.
         held: columns of instances that hold the same output.
         anchors: tiles filled.
     """
@@ -68,12 +68,16 @@ def list_tiers(structure: Structure, levels: tuple[str, ...]) -> tuple[Tier, ...
         outputs = [structure.edges[n] for n in edges if structure.edges[n][0] == "O"]
         ends = {end for edge in outputs for end in edge[1:] if end in held}
         filled = [(o, child) for o, _, child in (structure.edges[n] for n in edges) if child]
+        anchors = tuple(map(structure.anchors.index, filled))
         tiers.append(
             Tier(
                 edges=tuple(edges),
-                counts=tuple(c for n in edges for c in (1 + 2 * n, 2 + 2 * n)),
+                counts=(
+                    *(c for n in edges for c in (1 + 2 * n, 2 + 2 * n)),
+                    *(structure.first_whole + a for a in anchors if structure.view != "usual"),
+                ),
                 held=tuple(structure.first_held + held[end] for end in sorted(ends)),
-                anchors=tuple(map(structure.anchors.index, filled)),
+                anchors=anchors,
             )
         )
     return tuple(tiers)

@@ -32,13 +32,19 @@ def interleave(chains):
 
 
 def covers(bound, stretches, lanes):
-    """(temporal factors, spatial factors) that cover a bound without an idle outermost loop."""
-    choices = [range(1, bound + 1)] * (stretches - 1)
+    """(temporal factors, spatial factors) that cover a bound without idle loops or lanes."""
+    chains = [((), 1)]
+    for _ in range(stretches - 1):
+        chains = [
+            ((factor, *chain), factor * inside)
+            for chain, inside in chains
+            for factor in range(1, -(-bound // inside) + 1)
+        ]
     for spatial in itertools.product(*(range(1, min(n, bound) + 1) for n in lanes)):
-        for inner in itertools.product(*choices):
-            rest = math.prod(inner) * math.prod(spatial)
-            if math.prod(inner) <= bound and rest < 2 * bound:
-                yield (-(-bound // rest), *inner), spatial
+        for chain, inside in chains:
+            rest = inside * math.prod(spatial)
+            if all(rest // n < bound for n in spatial if n > 1):
+                yield (-(-bound // rest), *chain), spatial
 
 
 def all_mappings(layer, core):

@@ -141,7 +141,7 @@ def evaluate_network_command(
     if open_:
         print_line(
             f"{len(open_)} of {len(rows)} layers: the best mapping found, not proved to be the "
-            f"best within {proof_s:g} s each; --proof-s gives more time, --json the bounds"
+            f"best with the effort and the {proof_s:g} s that each is given; --json has the bounds"
         )
 
 
