@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from costs.descent import join_promising
-from costs.parts import Part, no_rows, window_line_part, window_part
+from costs.parts import Part, no_rows
 from costs.ranges import input_columns
 from costs.tilings import Group, count_tilings, in_order, join_orders, make_part
+from costs.window_parts import window_line_part, window_part
 
 if TYPE_CHECKING:
     from costs.search import Search

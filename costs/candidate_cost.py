@@ -20,7 +20,8 @@ from costs.core import Core
 from costs.hardware_points import Same, hardware_of
 from costs.layer import Layer
 from costs.orders import Structure, View
-from costs.parts import Part, count_distinct
+from costs.parts import Part
+from costs.window_parts import count_distinct
 
 MANY_PRICES = 4
 """Sets of prices from which on rows are first asked at the least of all."""

@@ -14,7 +14,7 @@ import numpy as np
 
 from costs.best_first import BestFirst
 from costs.orders import list_orders
-from costs.parts import Part, no_rows, window_line_part
+from costs.parts import Part, no_rows
 from costs.ranges import Range, calc_extremes, calc_other_range, calc_product, calc_range
 from costs.tilings import (
     LISTED,
@@ -27,6 +27,7 @@ from costs.tilings import (
     list_part,
     make_part,
 )
+from costs.window_parts import window_line_part
 
 MANY = 1_000_000
 """Tilings in all orders from which on those of a single core are opened one by one."""

@@ -35,14 +35,13 @@ from costs.errors import InputError
 from costs.evaluate import Cost, calc_fits, calc_footprint_bytes, evaluate, window_limits
 from costs.hardware_points import Same
 from costs.latency import calc_cycles
-from costs.layer import OPERANDS, RELEVANT, Layer
-from costs.line import Line
+from costs.layer import OPERANDS, Layer
 from costs.mapping import Mapping
-from costs.orders import Order, Structure, list_orders
-from costs.parts import DIM_NUMBER, Part
+from costs.orders import Structure, list_orders
 from costs.real_count import find_rest
 from costs.search import Candidates, find_candidates
 from costs.tiles import calc_tiles
+from costs.written_mapping import write_mapping
 
 Objective = Literal["energy", "latency", "edp"]
 
@@ -62,7 +61,7 @@ class Solutions:
         candidate_read_bits, candidate_write_bits: `(mappings, levels)` traffic of every candidate
             [bits], what `costs.envelope` chooses among.
         candidates: the search's own account, by equations (1) and (2).
-        bound: `(points,)` what no mapping really undercuts; `None` where that was not asked.
+        bound: what no mapping really undercuts; `None` where that was not asked.
         proved: whether no mapping really costs less; not where that was not asked.
     """
 
@@ -77,7 +76,7 @@ class Solutions:
     candidate_read_bits: np.ndarray
     candidate_write_bits: np.ndarray
     candidates: Candidates
-    bound: np.ndarray | None = None
+    bound: float | None = None
     proved: bool = False
 
 
@@ -85,67 +84,6 @@ def check_objective(objective: str) -> None:
     """Raises InputError unless the objective is one of `Objective`."""
     if objective not in get_args(Objective):
         raise InputError(key="objective", value=objective, allowed=get_args(Objective))
-
-
-def write_mapping(
-    layer: Layer,
-    structure: Structure,
-    order: Order,
-    part: Part,
-    row: int,
-    sizes: Dict[str, int],
-    *,
-    coarse: bool = False,
-) -> Mapping:
-    """The mapping that a row of the search stands for.
-
-    Inside a stretch of loops those that do not index the operand stored next stand outside, and
-    the loop that keeps an input tile's overlap stands last.
-
-    Args:
-        layer: the layer.
-        structure: the kind of core.
-        order: the order the row belongs to.
-        part: the rows.
-        row: which one.
-        sizes: largest PEs along each axis in the search.
-        coarse: whether the rows number the few factors of the greedy walk.
-    """
-    factors = {}
-    for dim, choice in zip(part.dims, part.choice[row], strict=True):
-        slides = (dim in "PR" and layer.R > 1) or (dim in "QS" and layer.S > 1)
-        line = Line(
-            structure, order, dim, layer.bounds[dim], dict(sizes), slides=slides, coarse=coarse
-        )
-        factors[dim] = dict(zip(line.kept, line.tilings.factors[choice], strict=True))
-    loops: list[tuple[str, int]] = []
-    starts = []
-    spatial: dict[str, list[tuple[str, int]]] = {name: [] for name, *_ in structure.axes}
-    for element, kind in enumerate(order.elements):
-        starts.append(len(loops))
-        here = [(d, int(f[element])) for d, f in factors.items() if f.get(element, 1) > 1]
-        if kind != "t":
-            spatial[kind] += here
-            continue
-        inside = [i for i in order.anchors if order.stretch(i) == element]
-        last = {int(part.flagged[row, i]) for i in inside if part.flagged[row, i]}
-        relevant = RELEVANT[structure.anchors[inside[0]][0]] if inside else frozenset()
-
-        def place(loop: tuple[str, int], last=last, relevant=relevant) -> int:
-            if DIM_NUMBER[loop[0]] in last:
-                return 2
-            return 1 if loop[0] in relevant else 0
-
-        loops += sorted(here, key=place)
-    starts.append(len(loops))
-    stored: dict[str, dict[str, int]] = {}
-    for number, (operand, level) in enumerate(structure.anchors):
-        stored.setdefault(operand, {})[level] = starts[order.depth[number]]
-    return Mapping(
-        loops=tuple(loops),
-        stored=stored,
-        spatial={name: tuple(part) for name, part in spatial.items() if part},
-    )
 
 
 def solve(
@@ -166,8 +104,8 @@ def solve(
             then to less traffic at the outermost level and in all.
         conventions: how accesses are counted; not halo "exact".
         limit_s: see `costs.search.find_candidates`.
-        real: whether to look for mappings too whose real cost is less than that of the best by
-            equations (1) and (2) (`costs.real_count`).
+        real: whether to look, for a single core, for mappings too whose real cost is less than
+            that of the best by equations (1) and (2) (`costs.real_count`).
     """
     check_objective(objective)
     if conventions.halo == "exact":
@@ -212,9 +150,8 @@ def solve(
     )
     if not real:
         return found
-    reached = calc_goal(found, objective)
     rest = find_rest(
-        layer, cores, objective, conventions, reached, deadline_s,
+        layer, cores[0], objective, conventions, float(calc_goal(found, objective)[0]), deadline_s,
         rough=not candidates.proved or skips_padding(layer, conventions),
     )  # fmt: skip
     if rest.mappings:
@@ -227,7 +164,7 @@ def solve(
             conventions,
             candidates,
         )
-    bound = calc_goal(found, objective) if rest.complete else rest.bound
+    bound = float(calc_goal(found, objective)[0]) if rest.complete else rest.bound
     return replace(found, bound=bound, proved=rest.complete)
 
 
@@ -388,7 +325,7 @@ def best_mapping(
         },
         compared=len(solutions.mappings),
         compulsory_bytes={t: words[t] * layer.bits(t) / 8 for t in layer.operands},
-        bound=float(solutions.bound[0]),
+        bound=solutions.bound,
         proved=solutions.proved,
         least_by_1=solutions.candidates.proved,
     )

@@ -9,8 +9,9 @@ import numpy as np
 
 from costs.layer import RELEVANT
 from costs.orders import Structure
-from costs.parts import Part, count_rows
+from costs.parts import Part
 from costs.tilings import Choice
+from costs.window_parts import count_rows
 
 Range = tuple[np.ndarray, np.ndarray]
 """Smallest and largest multiplier of every column, `(columns,)` or `(orders, columns)`."""
@@ -63,7 +64,7 @@ def calc_range(structure: Structure, sizes: tuple[int, ...], choice: Choice) -> 
 
 
 def calc_other_range(structure: Structure, sizes: tuple[int, ...], dim: str, bound: int) -> Range:
-    """Range of one dimension of a window beside `costs.parts.window_line_part` of the other."""
+    """Range of one dimension of a window beside a `window_line_part` of the other."""
     least, most = calc_line_range(structure, sizes, dim, bound)
     least[input_columns(structure)] = 1.0
     return least, most

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from collections.abc import Mapping as Dict
 from dataclasses import dataclass, replace
 
@@ -47,22 +47,22 @@ class Rest:
     Attributes:
         mappings: mappings that may, written out.
         extents: `(mappings, axes)` PEs used along each axis.
-        bound: `(points,)` objective that no mapping really undercuts, as far as is known.
+        bound: objective that no mapping really undercuts, as far as is known.
         complete: whether there are no others.
     """
 
     mappings: tuple[Mapping, ...]
     extents: np.ndarray
-    bound: np.ndarray
+    bound: float
     complete: bool
 
 
 def find_rest(
     layer: Layer,
-    cores: Sequence[Core],
+    core: Core,
     objective: str,
     conventions: Conventions,
-    reached: np.ndarray,
+    reached: float,
     deadline_s: float = math.inf,
     *,
     rough: bool = False,
@@ -71,17 +71,18 @@ def find_rest(
 
     Args:
         layer: the layer.
-        cores: cores of one structure.
+        core: the core.
         objective: "energy", "latency" or "edp".
         conventions: how accesses are counted.
-        reached: `(points,)` real cost of the best known; infinite where nothing fits.
+        reached: real cost of the best known.
         deadline_s: when to stop [s of `time.monotonic`].
         rough: whether only a bound is asked for, at little effort.
     """
-    least = Search(layer, cores, objective, conventions, "least")
-    search = Search(layer, cores, objective, conventions, "explicit")
+    least = Search(layer, [core], objective, conventions, "least")
+    search = Search(layer, [core], objective, conventions, "explicit")
     for one in (least, search):
-        one.incumbent, one.deadline_s, one.most_priced = reached, deadline_s, EFFORT
+        one.incumbent = np.array([reached])
+        one.deadline_s, one.most_priced = deadline_s, EFFORT
     if rough:
         least.deadline_s, least.most_priced = math.inf, EFFORT // 10
     found: list[tuple[Mapping, np.ndarray]] = []
@@ -97,7 +98,9 @@ def find_rest(
         complete = not rough
     except (OutOfTime, TooMany):
         complete = False
-    bound = reached if complete else least.bound(parts if rows is None else [rows])
+    bound = reached
+    if not complete:
+        bound = float(least.bound(parts if rows is None else [rows])[0])
     extents = [extent for _, extent in found]
     shape = (len(found), len(search.structure.axes))
     return Rest(tuple(m for m, _ in found), np.array(extents).reshape(shape), bound, complete)

@@ -17,7 +17,8 @@ import numpy as np
 from costs.line import Line, Tally
 from costs.orders import Structure, list_orders
 from costs.pareto import find_nondominated
-from costs.parts import EFFORT, Part, simple_part, stack_parts, window_part
+from costs.parts import EFFORT, Part, simple_part, stack_parts
+from costs.window_parts import window_part
 
 LISTED = 100_000
 """Tilings of a dimension in all orders up to which they are listed in full."""
