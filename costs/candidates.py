@@ -15,7 +15,7 @@ from functools import lru_cache
 
 import numpy as np
 
-MANY = 1_000_000
+MANY = 200_000
 """Tilings of a dimension, loop by loop, that are too many to be looked at."""
 
 
