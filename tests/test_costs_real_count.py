@@ -147,15 +147,16 @@ def tight_case(seed):
 def check_tight_case(seed):
     """Compares all objectives with those of all mappings; how many of these there were."""
     layer, core, conventions = tight_case(seed)
+    mappings = list(itertools.islice(all_mappings(layer, core), MOST + 1))
+    if len(mappings) > MOST:
+        return 0
     cases = []
-    for mapping in itertools.islice(all_mappings(layer, core), MOST + 1):
+    for mapping in mappings:
         try:
             encode_mapping(layer, core, mapping)
         except InputError:
             continue
         cases.append((layer, core, mapping))
-    if len(cases) > MOST:
-        return 0
     costs = calc_cost(*encode_many(cases), conventions)
     fits = costs.fits.all(-1)
     if not fits.any():
