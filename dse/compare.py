@@ -7,7 +7,6 @@ nothing is filtered by the latter.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -29,8 +28,8 @@ from dse.handover import chosen_designs, final_params, objective_of
 from dse.joint import JointPhase
 from dse.policy import PolicyPhase
 from dse.predictor import PredictorPhase
-from dse.rundir import write_atomically
 from dse.selection import SelectionPhase, most_measured
+from dse.study import kept_cell
 from dse.tables import TablesPhase
 from dse.weights import WeightsPhase
 
@@ -213,16 +212,12 @@ def run_cells(
 
     for number, (method, seed) in enumerate(cells):
         file = folder / f"{method.replace(' ', '_')}-{seed}.json"
-        fixed = settings_of(config, method, passes)
-        if file.exists():
-            cell = json.loads(file.read_text())
-            if cell["config"] != fixed:
-                raise InputError("made with another configuration", file=file)
-        else:
+
+        def make(method: str = method, seed: int = seed, number: int = number) -> list[dict]:
             progress(method, seed, number + 1, len(cells))
-            cell = {"config": fixed, "rows": run_cell(context_of(seed), tables(), method)}
-            write_atomically(file, (json.dumps(cell) + "\n").encode())
-        rows += cell["rows"]
+            return run_cell(context_of(seed), tables(), method)
+
+        rows += kept_cell(file, settings_of(config, method, passes), make)
     return rows
 
 
@@ -283,25 +278,27 @@ def volumes(rows: Sequence[Mapping[str, Any]], reference: np.ndarray) -> dict[st
 
 
 def sets_of(rows: Sequence[Mapping[str, Any]], method: str) -> list[np.ndarray]:
-    """Points of one method, a set for each seed."""
-    seeds = sorted({row["seed"] for row in rows})
-    return [points([r for r in rows if r["method"] == method and r["seed"] == s]) for s in seeds]
+    """Points of one method, a set for each of its seeds, by seed."""
+    mine = [row for row in rows if row["method"] == method]
+    seeds = sorted({row["seed"] for row in mine})
+    return [points([row for row in mine if row["seed"] == seed]) for seed in seeds]
 
 
 def summarise(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """One row for each method: hypervolume, IGD+, and the paired difference to the surface.
 
     Args:
-        rows: of `run_cells`, the surface among them.
+        rows: of `run_cells`, the surface among them; a method may have fewer seeds than it, which
+            are its first, and is compared in these.
     """
     reference = reference_point(rows, reference_costs(rows))
     everything = points(rows)
     ideal = everything[moocore.is_nondominated(everything, keep_weakly=False)]
     volume = volumes(rows, reference)
-    seeds = {row["seed"] for row in rows}
     found = []
     for method in volume:
-        low, high = paired_interval(volume["surface"] - volume[method])
+        seeds = len(volume[method])
+        low, high = paired_interval(volume["surface"][:seeds] - volume[method])
         mine = [row for row in rows if row["method"] == method]
         found.append(
             {
@@ -312,9 +309,9 @@ def summarise(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
                 ),
                 "surface_minus_this_low": low,
                 "surface_minus_this_high": high,
-                "designs_kept": sum(row["kept"] for row in mine) / len(seeds),
+                "designs_kept": sum(row["kept"] for row in mine) / seeds,
                 "passes": float(np.mean([row["passes"] for row in mine])),
-                "seeds": len(seeds),
+                "seeds": seeds,
             }
         )
     return found

@@ -71,6 +71,15 @@ def test_summary_pairs_seeds_and_knows_what_is_better() -> None:
     assert moocore.igd_plus(ideal, ref=ideal) == 0.0
 
 
+def test_a_method_with_fewer_seeds_is_compared_in_these() -> None:
+    more = [*ROWS, row("surface", 7, 0.5, 900.0, 9e5)]
+    found = {line["method"]: line for line in compare.summarise(more)}
+    before = {line["method"]: line for line in compare.summarise(ROWS)}
+    assert found["surface"]["seeds"] == before["surface"]["seeds"] + 1
+    name = "surface_minus_this_low"
+    assert found["independent 8"][name] == before["independent 8"][name]
+
+
 def test_an_interval_holds_the_mean_and_narrows_with_agreement() -> None:
     low, high = compare.paired_interval(np.array([1.0, 2.0, 3.0]))
     assert low < 2.0 < high
@@ -227,4 +236,4 @@ def test_all_methods_spend_what_they_may_and_a_stopped_comparison_goes_on(tmp_pa
     changed = config.model_copy(update={"log_every": 3})
     with pytest.raises(InputError, match="another configuration"):
         compare.run_cells(changed, methods, 1, cells, lambda *_: None)
-    assert json.loads(next(cells.iterdir()).read_text())["rows"]
+    assert json.loads(next(cells.iterdir()).read_text())["row"]
