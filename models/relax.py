@@ -28,6 +28,32 @@ def straight_through(hard: jax.Array, soft: jax.Array) -> jax.Array:
     return jax.lax.stop_gradient(hard) + (soft - jax.lax.stop_gradient(soft))
 
 
+@jax.custom_vjp
+def mix(share: jax.Array, first: jax.Array, second: jax.Array) -> jax.Array:
+    """share * first + (1 - share) * second, of a scalar share and two tensors of one shape.
+
+    Its gradient in the share is one sum over the tensors, where the derivative of the formula as it
+    stands takes one for each.
+    """
+    share = share.astype(first.dtype)
+    return share * first + (1.0 - share) * second
+
+
+def _mix_forward(share: jax.Array, first: jax.Array, second: jax.Array) -> tuple:
+    return mix(share, first, second), (share, first, second)
+
+
+def _mix_backward(kept: tuple[jax.Array, ...], slope: jax.Array) -> tuple[jax.Array, ...]:
+    share, first, second = kept
+    weight = share.astype(first.dtype)
+    change = jnp.sum(slope * (first - second), dtype=share.dtype)
+    slopes = (weight * slope).astype(first.dtype), ((1.0 - weight) * slope).astype(second.dtype)
+    return change, *slopes
+
+
+mix.defvjp(_mix_forward, _mix_backward)
+
+
 def calc_clip_mask(width: jax.Array, channels: int) -> jax.Array:
     """The soft prefix mask clip(width - i, 0, 1), f32[channels]; its sum is the width."""
     return jnp.clip(width - jnp.arange(channels, dtype=jnp.float32), 0.0, 1.0)

@@ -26,6 +26,7 @@ from models.jaxpr import JaxprReader
 from models.network import KernelDraw
 from models.norm import Mode
 from models.registry import describe
+from models.relax import mix
 from models.replay import Replay
 from models.sign import never_negative
 from models.trace import Program, leave_scopes, read_program
@@ -194,8 +195,7 @@ class TracedNetwork(CrossingNetwork):
                 return crossed() if fixed[1][edge] else plain
             if crossing is None:
                 return plain
-            gate = crossing[edge].astype(plain.dtype)
-            return gate * crossed() + (1.0 - gate) * plain
+            return mix(crossing[edge], crossed(), plain)
 
         replay = Replay(
             program,

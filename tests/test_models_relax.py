@@ -10,6 +10,7 @@ from models.relax import (
     RELAXATIONS,
     calc_clip_mask,
     get_relaxation,
+    mix,
     prefix_mask,
     sample_masks,
     straight_through,
@@ -163,6 +164,21 @@ def test_straight_through_is_exact_forward(hard: float, soft: float):
     )
     assert value == np.float32(hard)
     assert gradient == 3.0
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_mix_is_the_formula_and_has_its_gradients(share: float):
+    first, second, slope = jax.random.normal(jax.random.key(0), (3, 5, 2, 2, 3))
+
+    def formula(share: jax.Array, first: jax.Array, second: jax.Array) -> jax.Array:
+        return share * first + (1.0 - share) * second
+
+    point = (jnp.asarray(share), first, second)
+    value, pull = jax.vjp(mix, *point)
+    expected, expected_pull = jax.vjp(formula, *point)
+    np.testing.assert_array_equal(value, expected)
+    for found, wanted in zip(pull(slope), expected_pull(slope), strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", RELAXATIONS)
