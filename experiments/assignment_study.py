@@ -75,7 +75,10 @@ def prove(part: slice, limit_s: float) -> None:
         bounds = [r for r in _read(FOLDER / "bounds.csv") if int(r["instance"]) == seed]
         least = max((float(r["bound"]) for r in tried + bounds), default=0.0)
         longest = max((float(r["seconds"]) for r in tried), default=0.0)
-        if least >= value * (1 - CLOSED) or longest >= 0.9 * limit_s:
+        if (
+            least >= min([value, *(float(r["value"]) for r in tried)]) * (1 - CLOSED)
+            or longest >= 0.9 * limit_s
+        ):
             continue
         found = solve_milp(instance, known=np.array(known), time_limit_s=limit_s, gap=CLOSED)
         links = instance.name.rsplit("-", 1)[1]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from costs.errors import InputError
 from dse.breakdown import Breakdown, LayerCost
-from dse.console import print_json, print_line, print_table
+from dse.console import format_value, print_json, print_line, print_table
 
 if TYPE_CHECKING:
     from costs.gpu_waves import Gpu
@@ -50,7 +50,11 @@ def evaluate_design_command(file: Path, *, inputs: int, figure: Path | None, as_
     print_table(_SLOT, slots, title=f"design {found['id']}, per inference")
     for what, rows in (("core", found["per_core"]), ("link", found["per_link"])):
         names = [row["name"] for row in rows]
-        figures = [[key, *(row[key] for row in rows)] for key in rows[0] if key != "name"]
+        figures = [
+            [key, *(format_value(key, row[key]) for row in rows)]
+            for key in rows[0]
+            if key != "name"
+        ]
         print_table((what, *names), figures, title=f"every {what}, per inference in steady state")
     several = found["inputs"]
     print_table(list(several), [list(several.values())], title="inputs one after another")

@@ -111,14 +111,17 @@ def draw_chip(design: Breakdown) -> Figure:
                 [hub[0], end[0]], [hub[1], end[1]], lw=thickness, zorder=1,
                 color=QUIET if link.traffic_bytes else HAIR,
             )  # fmt: skip
+        label = EngFormatter(unit="B")(link.traffic_bytes)
+        if len(ends) > 2:
+            label = f"{link.name}\n{label}"
         axes.text(
-            *hub, EngFormatter(unit="B")(link.traffic_bytes), ha="center", va="center", zorder=6,
+            *hub, label, ha="center", va="center", zorder=6,
             fontsize=7.6, color=INK if link.traffic_bytes else QUIET,
             bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.0},
         )  # fmt: skip
     for core, color in core_colors(design.cores).items():
         _core_box(axes, design, core, corner[core], box, color)
-    axes.set_title(f"Design {design.id}: link traffic per inference")
+    axes.set_title(f"Design {design.id}: traffic per inference on links and with DRAM")
     return figure
 
 
