@@ -68,7 +68,7 @@ def test_widths_are_hidden_where_the_boundary_does_not_cross(front, knee):
 def test_chip_shows_the_bytes_of_every_link(front, knee):
     design = make_breakdown(dict(front.row(knee)))
     bus = dataclasses.replace(design, links=(LinkTraffic("bus", design.cores, 4321.0),))
-    assert "4.321 kB" in [text.get_text() for text in figures.draw_chip(bus).axes[0].texts]
+    assert "bus\n4.321 kB" in [text.get_text() for text in figures.draw_chip(bus).axes[0].texts]
     one = dataclasses.replace(design, cores=(design.layers[0].core,), links=())
     assert figures.draw_chip(one).axes[0].get_title("left")
 
@@ -92,7 +92,7 @@ def test_ports_of_dies_stand_between_their_cores(front, knee):
     between = LinkTraffic("between", ("port0", "port1"), 777.0)
     package = dataclasses.replace(design, links=(*dies, between))
     texts = {text.get_text(): text for text in figures.draw_chip(package).axes[0].texts}
-    ends, middle = [texts[f"{100 + n} B"].get_position() for n in range(2)], texts["777 B"]
+    ends, middle = [texts[f"die{n}\n{100 + n} B"].get_position() for n in range(2)], texts["777 B"]
     assert middle.get_position() == pytest.approx(
         tuple((a + b) / 2 for a, b in zip(*ends, strict=True))
     )
