@@ -30,7 +30,7 @@ from dse.csv_rows import read_rows
 from dse.experiment_spec import Experiment
 from dse.handover import objective_of
 from dse.rundir import CONFIG_FILE, FRONT_FILE, write_atomically
-from dse.study import kept_cell
+from dse.study import decisive, kept_cell
 from dse.tables import TablesPhase
 from dse.training import (
     batch_indices,
@@ -250,7 +250,7 @@ def run_cells(
     """
     study = config.bottlenecks
     folder.mkdir(parents=True, exist_ok=True)
-    fixed = config.model_dump(mode="json", include=DECIDING)
+    fixed = decisive(config, include=DECIDING)
     fixed["shared"] = study.shared
     subject = lru_cache(maxsize=1)(lambda name: Subject(config, name))
     cells = [

@@ -16,7 +16,7 @@ from dse.experiment_spec import Experiment
 from dse.rounding_assignments import measure_assignment, train_assignment
 from dse.rounding_setting import COSTS, Part, Row, make_correct, make_setting, make_step
 from dse.rounding_widths import measure_widths, train_widths
-from dse.study import kept_cell
+from dse.study import decisive, kept_cell
 from models import relax
 
 KINDS = {
@@ -61,7 +61,7 @@ def run_cells(
         if name not in RELAXATIONS:
             raise InputError("unknown relaxation", value=name, allowed=list(RELAXATIONS))
     folder.mkdir(parents=True, exist_ok=True)
-    deciding = config.model_dump(mode="json", exclude={"seed"})
+    deciding = decisive(config, exclude={"seed"})
     fixed = {"experiment": deciding, "steps": steps, "part": part}
     setting = lru_cache(maxsize=1)(lambda: make_setting(config))
     correct = lru_cache(maxsize=1)(lambda: make_correct(setting(), part))

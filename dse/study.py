@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from costs.errors import InputError
+from costs.library import read_chip
 from dse.csv_rows import read_rows, write_rows
 from dse.environment import read_environment
+from dse.experiment_spec import Experiment
 from dse.figures.style import save
 from dse.rundir import write_atomically
 
@@ -60,6 +62,21 @@ def write_study(
     }
     write_atomically(folder / RECORD, (json.dumps(record, indent=2) + "\n").encode())
     return [table, folder / RECORD, *draw_study(folder)]
+
+
+def decisive(config: Experiment, **choice: set[str]) -> dict[str, Any]:
+    """The parts of an experiment that a cell depends on, as plain data.
+
+    The chip is there by its content, so that cells may be moved with their experiment.
+
+    Args:
+        config: the experiment.
+        choice: `include` or `exclude`, with the names of parts.
+    """
+    found = config.model_dump(mode="json", **choice)
+    if found.get("chip"):
+        found["chip"] = read_chip(found["chip"])
+    return found
 
 
 def kept_cell(file: Path, fixed: Mapping[str, Any], make: Callable[[], Any]) -> Any:

@@ -6,7 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from costs import strict_yaml
 from costs.errors import InputError
+from costs.library import read_chip
 from dse import bottleneck_study as study
 from dse.bottleneck_trends import slopes, summarise, trends
 from dse.config import load_config
@@ -70,6 +72,10 @@ def test_cells_are_kept_reproducible_and_not_mixed(config, subject, monkeypatch,
     longer = config.model_copy(update={"train": config.train.model_copy(update={"epochs": 9.0})})
     with pytest.raises(InputError, match="another configuration"):
         study.run_cells(longer, tmp_path / "a", ran_again)
+    chip = tmp_path / "elsewhere.yaml"  # the same chip in another place is the same study
+    chip.write_text(strict_yaml.dumps(read_chip(config.chip)))
+    moved = config.model_copy(update={"chip": str(chip)})
+    assert study.run_cells(moved, tmp_path / "a", ran_again) == first
 
 
 def test_the_shared_part_ends_where_the_ratios_part(subject, tmp_path) -> None:
