@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from dse.bottleneck_trends import accuracies, networks_of, slopes
 from dse.compare import paired_interval
-from dse.figures.style import ACCENT, COSTS, PALETTE, QUIET, log_axis, new_figure, styled
+from dse.figures.style import COSTS, PALETTE, QUIET, log_axis, new_figure, styled
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -51,13 +51,14 @@ def draw_bottlenecks(rows: Rows) -> Figure:
     left.set_ylabel("test accuracy [%]")
     left.set_title("Dots: seeds; bars: mean, 95 %")
     left.legend(loc="best")
-    for network in networks:
+    for number, network in enumerate(networks):
         front = [r for r in rows if r["method"] == "surface" and r["network"] == network]
         x = [row["link_bytes"] for row in front]
         y = [100 * row["test_accuracy"] for row in front]
         if front:
             name = f"surface, {network.replace('_', ' ')}"
-            middle.plot(x, y, "D", color=ACCENT, markersize=5, label=name)
+            color = PALETTE[number % 5]
+            middle.plot(x, y, "D", color=color, markeredgecolor="black", markersize=5, label=name)
             middle.legend(loc="lower right")
             moved += [value for value in x if value > 0]
     middle.set_xscale("log")
