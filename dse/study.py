@@ -64,16 +64,19 @@ def write_study(
     return [table, folder / RECORD, *draw_study(folder)]
 
 
-def decisive(config: Experiment, **choice: set[str]) -> dict[str, Any]:
+def decisive(
+    config: Experiment, *, include: set[str] | None = None, exclude: set[str] | None = None
+) -> dict[str, Any]:
     """The parts of an experiment that a cell depends on, as plain data.
 
     The chip is there by its content, so that cells may be moved with their experiment.
 
     Args:
         config: the experiment.
-        choice: `include` or `exclude`, with the names of parts.
+        include: names of parts; none means all.
+        exclude: names of parts to leave out.
     """
-    found = config.model_dump(mode="json", **choice)
+    found = config.model_dump(mode="json", include=include, exclude=exclude)
     if found.get("chip"):
         found["chip"] = read_chip(found["chip"])
     return found
