@@ -29,7 +29,7 @@ from dse.joint import JointPhase
 from dse.policy import PolicyPhase
 from dse.predictor import PredictorPhase
 from dse.selection import SelectionPhase, most_measured
-from dse.study import kept_cell
+from dse.study import decisive, kept_cell
 from dse.tables import TablesPhase
 from dse.weights import WeightsPhase
 
@@ -230,7 +230,7 @@ def settings_of(config: Experiment, method: str, passes: float) -> dict[str, Any
         method: of `METHODS`.
         passes: of the surface.
     """
-    given = config.model_dump(mode="json", exclude={"seed"})
+    given = decisive(config, exclude={"seed"})
     if method not in ("surface", "greedy"):
         del given["surface"]
     if not method.startswith("independent"):

@@ -168,12 +168,25 @@ class FrontPhase:
         return answers
 
     def _answer_rows(self, state: dict[str, Any], names: dict[int, str]) -> list[dict[str, Any]]:
-        """One row for each request: what was asked, and the id of its design or nothing."""
-        requests = self.context.config.requests
-        return [
-            {"request": words_of(request), "id": "" if index is None else names[index]}
-            for request, index in zip(requests, self._answers(state), strict=True)
-        ]
+        """One row for each request: what was asked, and the id of its design; where none keeps the
+        budget, what the nearest costs of it.
+        """
+        rows = []
+        for request, index in zip(self.context.config.requests, self._answers(state), strict=True):
+            row = {"request": words_of(request), "id": "", "nearest": ""}
+            if index is None:
+                row["nearest"] = self._nearest(limits_of(request.budget))
+            else:
+                row["id"] = names[index]
+            rows.append(row)
+        return rows
+
+    def _nearest(self, limits: dict[str, float]) -> str:
+        """The limited costs of the design that exceeds the limits least, in words."""
+        excess = calc_excess(self.costs, limits) + 0.0 * self.costs["io_bytes"]
+        nearest = int(np.argmin(np.where(self._allowed(), excess, np.inf)))
+        costs = cost_columns(self.costs, nearest)
+        return ", ".join(f"{name} {costs[COSTS[name]]:g}" for name in limits)
 
     def result(self, state: dict[str, Any]) -> dict[str, Any]:
         """Write front.csv, answers.csv and the designs; all follow from the measurements alone."""

@@ -107,6 +107,13 @@ def number(row: Row, column: str) -> float:
     return math.nan if isinstance(value, str) else float(value)
 
 
+def answer_words(answer: Row) -> str:
+    """The design that answers a request (a row of ``answers.csv``), or that none was found."""
+    if answer["id"]:
+        return str(answer["id"])
+    return f"no design that was found keeps it, the nearest has {answer['nearest']}"
+
+
 def knob_size(knob: str, value: float) -> str:
     """A knob's size with its unit: PEs of an array or side, bytes of a buffer, bits per cycle."""
     if math.isnan(value):

@@ -18,7 +18,7 @@ from costs import strict_yaml
 from dse import charts, figures
 from dse.breakdown import Breakdown, break_down
 from dse.csv_rows import read_rows
-from dse.front_table import Front, read_front
+from dse.front_table import Front, answer_words, read_front
 from dse.page import embed, folded, json_lines, lead, provenance, timing
 from dse.pick import knee_index
 from dse.report_tables import (
@@ -26,6 +26,7 @@ from dse.report_tables import (
     design_card,
     front_table,
     gap_table,
+    shown,
     summary,
     table,
     tiles,
@@ -33,6 +34,15 @@ from dse.report_tables import (
 from dse.rundir import ANSWERS_FILE, DESIGNS, FRONT_FILE, REPORT_FILE, RunDir, write_atomically
 
 Pictures = dict[str, str]  # name of a figure -> its caption
+ANSWERED = {
+    "validation_accuracy": "Validation",
+    "test_accuracy": "Test",
+    "io_bytes": "IO traffic",
+    "energy_pj": "Energy",
+    "latency_s": "Latency",
+    "area_mm2": "Area",
+}
+"""What the report says of a design that answers a request."""
 
 
 def write_report(
@@ -196,7 +206,12 @@ def _body(
             "gives. IO traffic is link traffic plus DRAM traffic. Click a heading to sort.",
             front_table(front, knee),
         ),
-        _section("Asked for by name", "", _answers(run)),
+        _section(
+            "Asked for by name",
+            "With a preference, its own design; with budgets alone, the most accurate on "
+            "validation pictures of all that keep them.",
+            _answers(run, front),
+        ),
         _section("What changes along the front", "", picture("choices") + picture("energy")),
         _section(
             f"The chosen design, {knee}",
@@ -235,15 +250,17 @@ def _section(title: str, text: str, content: str) -> str:
     return f"<section><h2>{html.escape(title)}</h2>{paragraph}{content}</section>"
 
 
-def _answers(run: RunDir) -> str:
-    """The designs that answer the experiment's requests."""
+def _answers(run: RunDir, front: Front) -> str:
+    """The designs that answer the experiment's requests, and what they cost."""
     if not (run.path / ANSWERS_FILE).exists():
         return ""
-    rows = [
-        [row["request"], row["id"] or "no design that was found keeps it"]
-        for row in read_rows(run.path / ANSWERS_FILE)
-    ]
-    return table(["Request", "Design"], rows)
+    columns = [name for name in ANSWERED if front.has(name)]
+    rows = []
+    for answer in read_rows(run.path / ANSWERS_FILE):
+        found = front.row(answer["id"]) if answer["id"] else None
+        cells = [shown(name, found[name]) if found else "" for name in columns]
+        rows.append([answer["request"], answer_words(answer), *cells])
+    return table(["Request", "Design", *(ANSWERED[name] for name in columns)], rows)
 
 
 def _files(run: RunDir) -> str:

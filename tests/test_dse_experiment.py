@@ -55,6 +55,11 @@ checkpoint: {every_s: 0.3}
 log_every: 5
 """
 
+REQUESTS = (
+    "requests=[{budget: {io_bytes: 300}}, {preference: {energy: 0.5}}, {budget: {io_bytes: 70}}]"
+)
+"""The input and the output alone are 74 bytes, so the last cannot be met."""
+
 
 @pytest.fixture(scope="session")
 def experiment(tmp_path_factory) -> Path:
@@ -87,15 +92,49 @@ def finish(arguments: list, folder: Path) -> str:
 
 
 @pytest.fixture(scope="session")
-def surface_run(experiment) -> Path:
-    """An uninterrupted run."""
+def told(experiment) -> tuple[Path, str]:
+    """An uninterrupted run with requests, and what it printed."""
     out = experiment.parent / "surface"
-    finish(["run", experiment, "--out", out], experiment.parent)
-    return out
+    return out, finish(["run", experiment, "--out", out, "--set", REQUESTS], experiment.parent)
+
+
+@pytest.fixture(scope="session")
+def surface_run(told) -> Path:
+    """That run."""
+    return told[0]
 
 
 def rows_of(run: Path) -> list[dict[str, str]]:
     return list(csv.DictReader((run / "front.csv").read_text().splitlines()))
+
+
+def answers_of(run: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader((run / "answers.csv").read_text().splitlines()))
+
+
+def check_answers(run: Path, printed: str) -> None:
+    """The budget is kept by the most accurate, the preference has its own, no budget is bent."""
+    rows, answers = rows_of(run), answers_of(run)
+    assert [row["request"] for row in answers] == [
+        "io_bytes <= 300", "prefer energy 0.5", "io_bytes <= 70",
+    ]  # fmt: skip
+    by_id = {row["id"]: row for row in rows}
+    met = [row for row in rows if float(row["io_bytes"]) <= 300]
+    best = max(float(row["validation_accuracy"]) for row in met)
+    assert float(by_id[answers[0]["id"]]["io_bytes"]) <= 300
+    assert float(by_id[answers[0]["id"]]["validation_accuracy"]) == best
+    assert float(by_id[answers[1]["id"]]["preference_energy"]) == 0.5
+    assert answers[2]["id"] == ""
+    name, nearest = answers[2]["nearest"].split()
+    assert name == "io_bytes"
+    assert 74 < float(nearest) <= min(float(row["io_bytes"]) for row in rows)
+    none = f"no design that was found keeps it, the nearest has io_bytes {nearest}"
+    assert f"io_bytes <= 70: {none}" in printed
+    assert none in (run / "report.html").read_text()
+
+
+def test_requests_are_answered_by_the_run(told):
+    check_answers(*told)
 
 
 def test_front_is_mutually_nondominated_and_complete(surface_run):
@@ -106,9 +145,11 @@ def test_front_is_mutually_nondominated_and_complete(surface_run):
             for r in rows
         ]
     )
+    asked = {row["id"] for row in answers_of(surface_run)}  # these stay in any case
     for i, row in enumerate(points):
         others = np.delete(points, i, axis=0)
-        assert not ((others <= row).all(axis=1) & (others < row).any(axis=1)).any()
+        dominated = ((others <= row).all(axis=1) & (others < row).any(axis=1)).any()
+        assert not dominated or rows[i]["id"] in asked
     for row in rows:
         assert float(row["io_bytes"]) == float(row["link_bytes"]) + float(row["dram_bytes"])
         parts = [float(v) for k, v in row.items() if k.startswith("energy_") and k != "energy_pj"]
@@ -156,7 +197,7 @@ def compare_runs(run: Path, reference: Path) -> None:
 def test_killed_and_resumed_run_is_bit_identical(experiment, surface_run):
     """Killed in the weights phase; `test_dse_resume.py` kills in every phase, many times."""
     out = experiment.parent / "killed"
-    process = start(["run", experiment, "--out", out], experiment.parent)
+    process = start(["run", experiment, "--out", out, "--set", REQUESTS], experiment.parent)
     metrics = out / "metrics.jsonl"
     while not (metrics.exists() and metrics.stat().st_size) and process.poll() is None:
         time.sleep(0.05)
@@ -170,9 +211,8 @@ def test_killed_and_resumed_run_is_bit_identical(experiment, surface_run):
 @pytest.mark.slow
 def test_one_chip_and_requests_killed_in_the_policy_and_resumed(experiment):
     """`hardware.mode: shared` with requests: one chip in all rows, every request answered."""
-    wanted = "{budget: {io_bytes: 300}}, {preference: {energy: 0.5}}, {budget: {io_bytes: 70}}"
-    asked = f"requests=[{wanted}]"
-    options = ["--set", "hardware.mode=shared", "--set", asked, "--set", "surface.policy.steps=400"]
+    options = ["--set", "hardware.mode=shared", "--set", REQUESTS]
+    options += ["--set", "surface.policy.steps=400"]
     whole, killed = (experiment.parent / name for name in ("shared", "shared_killed"))
     printed = finish(["run", experiment, "--out", whole, *options], experiment.parent)
     process = start(["run", experiment, "--out", killed, *options], experiment.parent)
@@ -189,18 +229,7 @@ def test_one_chip_and_requests_killed_in_the_policy_and_resumed(experiment):
     for name in rows[0]:
         if name.startswith("knob_") or name in ("area_mm2", "hardware_gap"):
             assert len({row[name] for row in rows}) == 1, name
-    answers = list(csv.DictReader((whole / "answers.csv").read_text().splitlines()))
-    assert [row["request"] for row in answers] == [
-        "io_bytes <= 300", "prefer energy 0.5", "io_bytes <= 70",
-    ]  # fmt: skip
-    by_id = {row["id"]: row for row in rows}
-    met = [row for row in rows if float(row["io_bytes"]) <= 300]
-    best = max(float(row["validation_accuracy"]) for row in met)
-    assert float(by_id[answers[0]["id"]]["io_bytes"]) <= 300
-    assert float(by_id[answers[0]["id"]]["validation_accuracy"]) == best
-    assert float(by_id[answers[1]["id"]]["preference_energy"]) == 0.5
-    assert answers[2]["id"] == ""  # the input and the output alone are 74 bytes
-    assert "io_bytes <= 70: no design that was found keeps it" in printed
+    check_answers(whole, printed)
     less = ["ask", whole, "--budget", "io_bytes=200", "--json"]
     found = json.loads(finish(less, experiment.parent))
     for kind, sizes in found["hardware"].items():

@@ -11,7 +11,7 @@ from costs.errors import InputError
 from dse import session
 from dse.config import Experiment, load_config, naming
 from dse.console import print_json, print_line, print_table
-from dse.front_table import Front, Row, read_front
+from dse.front_table import Front, Row, answer_words, read_front
 from dse.rundir import (
     ANSWERS_FILE,
     EPOCHS_FILE,
@@ -146,7 +146,7 @@ def show_run(rundir: RunDir, *, as_json: bool) -> None:
         return
     print_front(front)
     for row in answers:
-        print_line(f"{row['request']}: {row['id'] or 'no design that was found keeps it'}")
+        print_line(f"{row['request']}: {answer_words(row)}")
     names = [FRONT_FILE, REPORT_FILE, "figures", "designs"]
     count = "1 design" if len(front) == 1 else f"{len(front)} designs"
     print_line(f"{count} in {rundir.path}: {', '.join(names)}")
