@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from costs.chip_cost import PJ, calc_hardware
+from costs.pipeline import TOLERANCE, calc_end_s, list_operations, schedule_stream
 from costs.problem import Problem
 
 
@@ -154,17 +155,44 @@ def calc_link_load(problem: Problem, costs: dict[str, Any], assignment: np.ndarr
     )
 
 
-def calc_inputs(costs: dict[str, Any], inputs: int) -> dict[str, np.ndarray]:
-    """Time and energy of `inputs` inputs one after another. Arrays [designs].
+@dataclass(frozen=True)
+class InputsCost:
+    """Several inputs, one every interval. Arrays [designs].
 
-    Returns:
-        `latency_s` until the last is done [s], `energy_pj` of all [pJ]: the dynamic energy of
-        each, and the idle power of the chip over the latency.
+    Attributes:
+        each_latency_s: of every one of them, from its arrival [s].
+        in_flight: inputs on the chip at once, at most.
+        latency_s: from the arrival of the first until the last is done [s].
+        energy_pj: dynamic energy of each, and the idle power of the chip over the latency [pJ].
     """
+
+    each_latency_s: np.ndarray
+    in_flight: np.ndarray
+    latency_s: np.ndarray
+    energy_pj: np.ndarray
+
+
+def calc_inputs(
+    problem: Problem, costs: dict[str, Any], assignment: np.ndarray, inputs: int
+) -> InputsCost:
+    """Time and energy of `inputs` inputs by the schedule of `costs.pipeline`; arguments as above.
+
+    One input alone takes `latency_s`; in a stream an input may have to wait where a core or a link
+    is used again.
+    """
+    interval_s, each_latency_s = costs["interval_s"], costs["latency_s"]
+    if inputs > 1:
+        each_latency_s = np.array([
+            calc_end_s(operations, schedule_stream(operations, interval_s[d]))
+            for d in range(len(interval_s))
+            for operations in [list_operations(problem, costs, assignment, d)]
+        ])  # fmt: skip
+    latency_s = each_latency_s + (inputs - 1) * interval_s
+    idle_w = costs["energy_idle_pj"] * PJ / interval_s
     dynamic_pj = costs["energy_pj"] - costs["energy_idle_pj"]
-    latency_s = costs["latency_s"] + (inputs - 1) * costs["interval_s"]
-    idle_w = costs["energy_idle_pj"] * PJ / costs["interval_s"]
-    return {"latency_s": latency_s, "energy_pj": inputs * dynamic_pj + idle_w * latency_s / PJ}
+    in_flight = np.minimum(np.ceil(each_latency_s / interval_s - TOLERANCE), inputs)
+    energy_pj = inputs * dynamic_pj + idle_w * latency_s / PJ
+    return InputsCost(each_latency_s, in_flight, latency_s, energy_pj)
 
 
 def as_rows(

@@ -15,7 +15,7 @@ class LayerCost:
         name: The layer's name.
         core: The core that runs it.
         energy_pj: Energy by part, links and idle power apart [pJ].
-        start_s: When it starts, counted from the arrival of the input [s].
+        start_s: When it starts in a stream of inputs, counted from the arrival of its input [s].
         time_s: How long it keeps its core busy [s].
     """
 
@@ -84,7 +84,7 @@ def break_down(design_file: Path) -> Breakdown:
             slot["layer"],
             slot["core"],
             slot["energy_parts_pj"],
-            slot["start_s"],
+            slot["stream_start_s"],
             slot["time_s"],
         )
         for slot in found["slots"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,11 @@ from costs.chip_cost import calc_chip_cost
 from costs.chip_report import as_rows, calc_core_load, calc_inputs, calc_link_load
 from costs.chip_tables import build_problem
 from costs.errors import InputError
+from costs.pipeline import list_operations, schedule_stream
 from costs.problem import Boundary, Problem
 from dse.config import Experiment, parse_config
 from dse.context import Context, make_context
+from dse.data import DataSet, load_data, outline_data
 from dse.rundir import write_atomically
 
 SCHEMA = "narrows-design-1"
@@ -126,14 +128,21 @@ class PlacedDesign:
         )
 
 
-def place(design: Design, file: object = None) -> PlacedDesign:
+def place(
+    design: Design, file: object = None, load: Callable[[str], DataSet] = load_data
+) -> PlacedDesign:
     """Bind a design to its network and chip; only the table entries it needs are computed.
+
+    Args:
+        design: the design.
+        file: where it comes from, for errors.
+        load: gives the data set of a name; `outline_data` where no picture is looked at.
 
     Raises:
         InputError: naming the key, if a width, core or size is not one of its experiment's.
     """
     config: Experiment = parse_config(design.experiment, file=file)
-    context = make_context(config)
+    context = make_context(config, load)
     boundaries = [boundary.name for boundary in context.boundaries]
     _refuse_unknown(design.widths, boundaries, "widths", file)
     layers = [layer.name for layer in context.workload.layers]
@@ -235,15 +244,19 @@ def evaluate_design(path: str | Path, inputs: int = 1) -> dict[str, Any]:
 
     Returns:
         `costs` (the columns of front.csv), `slots` (one row for each layer, reduce and expand:
-        core, start and duration [s], energy by part [pJ], whether its weights stay and its
-        activations spill), `links` (bytes on each link), `cores` (type of each core),
-        `channels` (of each boundary), `per_core`
-        and `per_link` (rows of `costs.chip_report`; the DRAM is the last of the links), `inputs`
-        (latency and energy of so many).
+        core, start alone, start in a stream of inputs and duration [s], energy by part [pJ],
+        whether its weights stay and its activations spill), `links` (bytes on each link), `cores`
+        (type of each core), `channels` (of each boundary), `per_core` and `per_link` (rows of
+        `costs.chip_report`; the DRAM is the last of the links), `inputs` (what so many cost,
+        `costs.chip_report.InputsCost`).
     """
-    placed = place(load_design(path), file=path)
+    placed = place(load_design(path), path, outline_data)
     costs = placed.costs()
     problem = placed.problem
+    arrays = placed.assignment[:, None], placed.knobs[:, :, None]
+    operations = list_operations(problem, costs, arrays[0], 0)
+    starts = schedule_stream(operations, float(costs["interval_s"][0]))
+    stream_start_s = {o.slot: start for o, start in zip(operations, starts, strict=True)}
     slots = []
     for i, slot in enumerate(problem.slots):
         if not bool(costs["slot_active"][i, 0]):
@@ -255,6 +268,7 @@ def evaluate_design(path: str | Path, inputs: int = 1) -> dict[str, Any]:
                 "kind": slot.kind,
                 "core": problem.chip.core_names[int(costs["slot_core"][i, 0])],
                 "start_s": float(costs["slot_start_s"][i, 0]),
+                "stream_start_s": stream_start_s[i],
                 "time_s": float(costs["slot_time_s"][i, 0]),
                 "energy_pj": float(costs["slot_energy_pj"][i, 0]),
                 "energy_parts_pj": {
@@ -270,12 +284,11 @@ def evaluate_design(path: str | Path, inputs: int = 1) -> dict[str, Any]:
         link.name: float(costs["each_link_bytes"][n, 0])
         for n, link in enumerate(problem.chip.links)
     }
-    arrays = placed.assignment[:, None], placed.knobs[:, :, None]
     load, ways = (
         calc_core_load(problem, costs, *arrays),
         calc_link_load(problem, costs, arrays[0]),
     )
-    several = calc_inputs(costs, inputs)
+    several = calc_inputs(problem, costs, arrays[0], inputs)
     return {
         "id": placed.design.id,
         "costs": cost_columns(costs, 0),
@@ -285,5 +298,6 @@ def evaluate_design(path: str | Path, inputs: int = 1) -> dict[str, Any]:
         "channels": {boundary.name: boundary.channels for boundary in problem.boundaries},
         "per_core": as_rows(load, problem.chip.core_names, 0),
         "per_link": as_rows(ways, (*links, "dram"), 0),
-        "inputs": {"count": inputs} | {name: float(v[0]) for name, v in several.items()},
+        "inputs": {"count": inputs}
+        | {name: float(value[0]) for name, value in vars(several).items()},
     }

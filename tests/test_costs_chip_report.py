@@ -6,7 +6,7 @@ from synthetic_problem import make_problem, random_designs
 
 from costs.chip import Link
 from costs.chip_cost import calc_chip_cost
-from costs.chip_report import calc_core_load, calc_inputs, calc_link_load
+from costs.chip_report import calc_core_load, calc_link_load
 
 NAMES = [f"core{k}" for k in range(4)]
 RING = tuple(Link(f"l{k}", (NAMES[k], NAMES[(k + 1) % 4]), 1e8, 2.0, 1e-8) for k in range(4))
@@ -64,11 +64,3 @@ def test_weights_that_stay_fit_and_are_part_of_all(loads):
     fits = core.weight_bytes <= core.weight_buffer_bytes
     np.testing.assert_allclose(core.weights_kept_bytes[fits], core.weight_bytes[fits])
     assert not fits.all()
-
-
-def test_inputs_add_an_interval_each_and_idle_power_lasts(loads):
-    _, costs, _, _ = loads
-    one, many = calc_inputs(costs, 1), calc_inputs(costs, 11)
-    np.testing.assert_allclose(many["latency_s"] - one["latency_s"], 10 * costs["interval_s"])
-    np.testing.assert_allclose(one["latency_s"], costs["latency_s"])
-    np.testing.assert_allclose(many["energy_pj"] - one["energy_pj"], 10 * costs["energy_pj"])

@@ -25,7 +25,6 @@ from dse.figures.style import (
     styled,
     words,
 )
-from dse.pipeline import schedule_inputs
 
 Point = tuple[float, float]
 
@@ -213,22 +212,22 @@ def draw_gantt(design: Breakdown) -> Figure:
     """When each layer runs for several inputs that follow one another, one line per core."""
     cores = [core for core in design.cores if design.on_core(core)]
     figure, (axes,) = new_figure(10.0, 0.6 * len(cores) + 1.4)
-    runs = schedule_inputs(design, _INPUTS)
-    end = max(start_s + design.layers[i].time_s for _, i, start_s in runs)
-    for number, i, start_s in runs:
-        row = design.layers[i]
+    interval_s = design.costs["interval_s"]
+    each_s = max(row.end_s for row in design.layers)
+    end_s = each_s + (_INPUTS - 1) * interval_s
+    for number, row in itertools.product(range(_INPUTS), design.layers):
+        start_s = number * interval_s + row.start_s
         y, odd = cores.index(row.core), design.on_core(row.core).index(row) % 2
         axes.barh(
             y, row.time_s, left=start_s, height=0.72, color=PALETTE[number],
             alpha=0.35 if odd else 0.55, edgecolor="white", lw=0.8,
         )  # fmt: skip
         parts = row.name.split(".")
-        if row.time_s / end > 0.0085 * max(len(part) for part in parts):
+        if row.time_s / end_s > 0.0085 * max(len(part) for part in parts):
             axes.text(
                 start_s + row.time_s / 2, y, "\n".join(parts), ha="center", va="center",
                 fontsize=6.5, linespacing=1.05,
             )  # fmt: skip
-    interval_s = design.costs["interval_s"]
     for number in range(1, _INPUTS):
         axes.axvline(number * interval_s, color=ACCENT, lw=1.2, ls="--", zorder=0.5)
     axes.set_yticks(range(len(cores)), cores)
@@ -236,8 +235,8 @@ def draw_gantt(design: Breakdown) -> Figure:
     axes.grid(axis="y", visible=False)
     axes.xaxis.set_major_formatter(EngFormatter(unit="s"))
     axes.set_xlabel("Time since the first input arrived")
-    again = EngFormatter(unit="s", places=2)(interval_s)
-    axes.set_title(f"Design {design.id}: {_INPUTS} inputs, one every {again} (dashed)")
+    again, each = (EngFormatter(unit="s", places=2)(value) for value in (interval_s, each_s))
+    axes.set_title(f"Design {design.id}: an input every {again} (dashed), each takes {each}")
     handles = [Patch(color=PALETTE[n], alpha=0.55, label=f"input {n + 1}") for n in range(_INPUTS)]
     axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return figure
