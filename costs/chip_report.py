@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from costs.chip_cost import PJ, calc_hardware
-from costs.pipeline import TOLERANCE, calc_end_s, list_operations, schedule_stream
+from costs.pipeline import FOLLOWED, list_ends, list_operations, run_inputs
 from costs.problem import Problem
 
 
@@ -155,44 +155,39 @@ def calc_link_load(problem: Problem, costs: dict[str, Any], assignment: np.ndarr
     )
 
 
-@dataclass(frozen=True)
-class InputsCost:
-    """Several inputs, one every interval. Arrays [designs].
-
-    Attributes:
-        each_latency_s: of every one of them, from its arrival [s].
-        in_flight: inputs on the chip at once, at most.
-        latency_s: from the arrival of the first until the last is done [s].
-        energy_pj: dynamic energy of each, and the idle power of the chip over the latency [pJ].
-    """
-
-    each_latency_s: np.ndarray
-    in_flight: np.ndarray
-    latency_s: np.ndarray
-    energy_pj: np.ndarray
-
-
 def calc_inputs(
     problem: Problem, costs: dict[str, Any], assignment: np.ndarray, inputs: int
-) -> InputsCost:
-    """Time and energy of `inputs` inputs by the schedule of `costs.pipeline`; arguments as above.
+) -> dict[str, np.ndarray]:
+    """Time and energy of `inputs` inputs that are there at once, followed by `costs.pipeline`.
 
-    One input alone takes `latency_s`; in a stream an input may have to wait where a core or a link
-    is used again.
+    Waiting for the DRAM is not followed: where the chip needs it for most of the interval, inputs
+    are taken to follow each other as fast as it serves them. After `FOLLOWED` inputs each adds an
+    interval.
+
+    Args:
+        problem: workload, chip and cost tables.
+        costs: of designs, by `calc_chip_cost`.
+        assignment: [layers, designs].
+        inputs: how many.
+
+    Returns:
+        Arrays [designs]: `latency_s` until the last is done [s], `energy_pj` of all [pJ]: the
+        dynamic energy of each, and the idle power of the chip over the latency.
     """
-    interval_s, each_latency_s = costs["interval_s"], costs["latency_s"]
-    if inputs > 1:
-        each_latency_s = np.array([
-            calc_end_s(operations, schedule_stream(operations, interval_s[d]))
-            for d in range(len(interval_s))
-            for operations in [list_operations(problem, costs, assignment, d)]
-        ])  # fmt: skip
-    latency_s = each_latency_s + (inputs - 1) * interval_s
+    interval_s, followed = costs["interval_s"], min(inputs, FOLLOWED)
+    ends_s = [
+        max(list_ends(operations, run_inputs(operations, followed)))
+        for design in range(len(interval_s))
+        for operations in [list_operations(problem, costs, assignment, design)]
+    ]
+    dram_s = costs["dram_bytes"] / problem.chip.dram_bandwidth_bytes_per_s
+    latency_s = np.maximum(
+        np.array(ends_s) + (inputs - followed) * interval_s,
+        costs["latency_s"] + (inputs - 1) * dram_s,
+    )
     idle_w = costs["energy_idle_pj"] * PJ / interval_s
     dynamic_pj = costs["energy_pj"] - costs["energy_idle_pj"]
-    in_flight = np.minimum(np.ceil(each_latency_s / interval_s - TOLERANCE), inputs)
-    energy_pj = inputs * dynamic_pj + idle_w * latency_s / PJ
-    return InputsCost(each_latency_s, in_flight, latency_s, energy_pj)
+    return {"latency_s": latency_s, "energy_pj": inputs * dynamic_pj + idle_w * latency_s / PJ}
 
 
 def as_rows(

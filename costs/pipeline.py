@@ -1,8 +1,8 @@
-"""A stream of inputs on a chip: a periodic schedule that starts one input every interval."""
+"""Several inputs on a chip: every core and link works on the oldest of them that is ready."""
 
 from __future__ import annotations
 
-import math
+import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,8 +11,11 @@ import numpy as np
 
 from costs.problem import Problem
 
+FOLLOWED = 256
+"""Most inputs of a row that are followed event by event."""
+
 TOLERANCE = 1e-9
-"""Neighbours share an end point up to rounding; relative to the interval."""
+"""What happens within so much of the longest operation happens at once: rounding."""
 
 
 @dataclass(frozen=True)
@@ -100,87 +103,60 @@ def list_operations(
     return operations
 
 
-def schedule_alone(operations: Sequence[Operation]) -> list[float]:
-    """When each operation of a single input starts [s]."""
-    starts: list[float] = []
-    for operation in operations:
-        starts.append(_ready(operation, operations, starts))
-    return starts
+def run_inputs(operations: Sequence[Operation], inputs: int) -> list[list[float]]:
+    """When each operation of each of several inputs starts, all inputs being there at first [s].
 
-
-def schedule_stream(operations: Sequence[Operation], interval_s: float) -> list[float]:
-    """When each operation starts if an input follows every interval and all run alike [s].
-
-    Every resource repeats itself after an interval, in which it runs each of its operations once
-    (modulo scheduling: Rau, "Iterative modulo scheduling", MICRO 1994). An operation takes the
-    first gap that holds it after what it waits for. Where gaps are left that are too short, the
-    operations of that resource follow each other without gaps: these fit always, since the
-    interval is at least as long as all of them together, and an operation waits for its turn for
-    less than an interval. So the interval of the cost model is attained by every design.
+    A resource that is free takes the oldest input's first operation that waits for nothing else,
+    and never stays idle while there is one. One input alone so runs as `costs.chip_time` says.
 
     Args:
         operations: of one input.
-        interval_s: no shorter than the operations of any resource together [s].
+        inputs: how many.
 
     Returns:
-        starts counted from the arrival of an input.
+        starts[input][operation].
     """
-    packed: set[tuple[str, int]] = set()
-    while True:
-        found = _place(operations, interval_s, packed)
-        if isinstance(found, list):
-            return found
-        packed.add(found)
-
-
-def calc_end_s(operations: Sequence[Operation], starts: Sequence[float]) -> float:
-    """When the last operation of one input is done [s]."""
-    return max(s + o.time_s for s, o in zip(starts, operations, strict=True))
-
-
-def _ready(operation: Operation, operations: Sequence[Operation], starts: Sequence[float]) -> float:
-    """When all is done that an operation waits for [s]."""
-    return max(
-        (starts[j] + operations[j].time_s + lag_s for j, lag_s in operation.after), default=0.0
-    )
-
-
-def _place(
-    operations: Sequence[Operation], interval_s: float, packed: set[tuple[str, int]]
-) -> list[float] | tuple[str, int]:
-    """Starts [s], or the resource whose gaps are too short for one of its operations."""
-    taken: dict[tuple[str, int], list[tuple[float, float]]] = {}
-    starts: list[float] = []
-    for operation in operations:
-        ready_s = _ready(operation, operations, starts)
-        mine = taken.setdefault(operation.resource, [])
-        ends = [begin_s + time_s for begin_s, time_s in mine]
-        if operation.resource in packed and mine:
-            start_s = _next(ends[-1], ready_s, interval_s)
-        else:
-            tries = sorted([ready_s, *(_next(end_s, ready_s, interval_s) for end_s in ends)])
-            free = (s for s in tries if _is_free(s, operation.time_s, mine, interval_s))
-            start_s = next(free, math.nan)
-            if math.isnan(start_s):
-                return operation.resource
-        mine.append((start_s, operation.time_s))
-        starts.append(start_s)
+    followers: list[list[tuple[int, float]]] = [[] for _ in operations]
+    for number, operation in enumerate(operations):
+        for before, lag_s in operation.after:
+            followers[before].append((number, lag_s))
+    starts = [[0.0] * len(operations) for _ in range(inputs)]
+    ready_s = [[0.0] * len(operations) for _ in range(inputs)]
+    missing = [[len(operation.after) for operation in operations] for _ in range(inputs)]
+    waiting: dict[tuple[str, int], list[tuple[int, int]]] = {o.resource: [] for o in operations}
+    free = set(waiting)
+    slack_s = TOLERANCE * max(operation.time_s for operation in operations)
+    events = [  # time, input, operation, whether it ends (or else is ready)
+        (0.0, i, number, False)
+        for i in range(inputs)
+        for number, operation in enumerate(operations)
+        if not operation.after
+    ]
+    heapq.heapify(events)
+    while events:
+        now_s = events[0][0]
+        while events and events[0][0] <= now_s + slack_s:
+            at_s, i, number, ends = heapq.heappop(events)
+            if not ends:
+                heapq.heappush(waiting[operations[number].resource], (i, number))
+                continue
+            free.add(operations[number].resource)
+            for follower, lag_s in followers[number]:
+                ready_s[i][follower] = max(ready_s[i][follower], at_s + lag_s)
+                missing[i][follower] -= 1
+                if not missing[i][follower]:
+                    heapq.heappush(events, (ready_s[i][follower], i, follower, False))
+        for resource in [resource for resource in free if waiting[resource]]:
+            i, number = heapq.heappop(waiting[resource])
+            free.remove(resource)
+            starts[i][number] = now_s
+            heapq.heappush(events, (now_s + operations[number].time_s, i, number, True))
     return starts
 
 
-def _next(moment_s: float, ready_s: float, interval_s: float) -> float:
-    """The first time not before `ready_s` that is whole intervals from a moment [s]."""
-    turns = math.ceil((ready_s - moment_s) / interval_s - TOLERANCE)
-    return max(ready_s, moment_s + turns * interval_s)
-
-
-def _is_free(
-    start_s: float, time_s: float, taken: list[tuple[float, float]], interval_s: float
-) -> bool:
-    """Whether an operation, repeated every interval, meets no other one."""
-    slack_s = TOLERANCE * interval_s
-    return all(
-        (begin_s - start_s + slack_s) % interval_s >= time_s - slack_s
-        and (start_s - begin_s + slack_s) % interval_s >= length_s - slack_s
-        for begin_s, length_s in taken
-    )
+def list_ends(operations: Sequence[Operation], starts: Sequence[Sequence[float]]) -> list[float]:
+    """When each input is done [s]."""
+    return [
+        max(start_s + o.time_s for start_s, o in zip(mine, operations, strict=True))
+        for mine in starts
+    ]

@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+SHOWN_INPUTS = 4
+"""Inputs whose schedule is shown."""
+
 
 @dataclass(frozen=True)
 class LayerCost:
@@ -15,20 +18,15 @@ class LayerCost:
         name: The layer's name.
         core: The core that runs it.
         energy_pj: Energy by part, links and idle power apart [pJ].
-        start_s: When it starts in a stream of inputs, counted from the arrival of its input [s].
         time_s: How long it keeps its core busy [s].
+        starts_s: When it starts for each of several inputs that are there at once [s].
     """
 
     name: str
     core: str
     energy_pj: Mapping[str, float]
-    start_s: float
     time_s: float
-
-    @property
-    def end_s(self) -> float:
-        """When it is done [s]."""
-        return self.start_s + self.time_s
+    starts_s: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -77,15 +75,15 @@ def break_down(design_file: Path) -> Breakdown:
     from costs.library import load_chip  # the cost model takes a second to import
     from dse.design import evaluate_design, load_design
 
-    found = evaluate_design(design_file)
+    found = evaluate_design(design_file, SHOWN_INPUTS)
     chip = load_chip(load_design(design_file).experiment["chip"])
     layers = tuple(
         LayerCost(
             slot["layer"],
             slot["core"],
             slot["energy_parts_pj"],
-            slot["stream_start_s"],
             slot["time_s"],
+            tuple(slot["starts_s"]),
         )
         for slot in found["slots"]
     )

@@ -15,7 +15,7 @@ from costs.chip_cost import calc_chip_cost
 from costs.chip_report import as_rows, calc_core_load, calc_inputs, calc_link_load
 from costs.chip_tables import build_problem
 from costs.errors import InputError
-from costs.pipeline import list_operations, schedule_stream
+from costs.pipeline import FOLLOWED, list_operations, run_inputs
 from costs.problem import Boundary, Problem
 from dse.config import Experiment, parse_config
 from dse.context import Context, make_context
@@ -240,23 +240,22 @@ def evaluate_design(path: str | Path, inputs: int = 1) -> dict[str, Any]:
 
     Args:
         path: the file.
-        inputs: how many inputs follow one another in `inputs`.
+        inputs: how many inputs are there at once.
 
     Returns:
         `costs` (the columns of front.csv), `slots` (one row for each layer, reduce and expand:
-        core, start alone, start in a stream of inputs and duration [s], energy by part [pJ],
-        whether its weights stay and its activations spill), `links` (bytes on each link), `cores`
-        (type of each core), `channels` (of each boundary), `per_core` and `per_link` (rows of
-        `costs.chip_report`; the DRAM is the last of the links), `inputs` (what so many cost,
-        `costs.chip_report.InputsCost`).
+        core, start for each input and duration [s], energy by part [pJ], whether its weights
+        stay and its activations spill), `links` (bytes on each link), `cores` (type of each core),
+        `channels` (of each boundary), `per_core` and `per_link` (rows of `costs.chip_report`; the
+        DRAM is the last of the links), `inputs` (latency and energy of so many).
     """
     placed = place(load_design(path), path, outline_data)
     costs = placed.costs()
     problem = placed.problem
     arrays = placed.assignment[:, None], placed.knobs[:, :, None]
     operations = list_operations(problem, costs, arrays[0], 0)
-    starts = schedule_stream(operations, float(costs["interval_s"][0]))
-    stream_start_s = {o.slot: start for o, start in zip(operations, starts, strict=True)}
+    followed = run_inputs(operations, min(inputs, FOLLOWED))
+    starts_s = {o.slot: [mine[j] for mine in followed] for j, o in enumerate(operations)}
     slots = []
     for i, slot in enumerate(problem.slots):
         if not bool(costs["slot_active"][i, 0]):
@@ -267,8 +266,7 @@ def evaluate_design(path: str | Path, inputs: int = 1) -> dict[str, Any]:
                 "layer": row.name,
                 "kind": slot.kind,
                 "core": problem.chip.core_names[int(costs["slot_core"][i, 0])],
-                "start_s": float(costs["slot_start_s"][i, 0]),
-                "stream_start_s": stream_start_s[i],
+                "starts_s": starts_s[i],
                 "time_s": float(costs["slot_time_s"][i, 0]),
                 "energy_pj": float(costs["slot_energy_pj"][i, 0]),
                 "energy_parts_pj": {
@@ -298,6 +296,5 @@ def evaluate_design(path: str | Path, inputs: int = 1) -> dict[str, Any]:
         "channels": {boundary.name: boundary.channels for boundary in problem.boundaries},
         "per_core": as_rows(load, problem.chip.core_names, 0),
         "per_link": as_rows(ways, (*links, "dram"), 0),
-        "inputs": {"count": inputs}
-        | {name: float(value[0]) for name, value in vars(several).items()},
+        "inputs": {"count": inputs} | {name: float(value[0]) for name, value in several.items()},
     }

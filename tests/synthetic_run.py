@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from dse.breakdown import Breakdown, LayerCost, LinkTraffic
+from dse.breakdown import SHOWN_INPUTS, Breakdown, LayerCost, LinkTraffic
 
 LAYERS = (
     "stem.conv", "stage1.block0.conv1", "stage1.block0.conv2", "stage2.block0.conv1",
@@ -145,7 +145,8 @@ def make_breakdown(row: Mapping[str, object]) -> Breakdown:
         if name in (LAYERS[0], LAYERS[-1]):
             moved[core] = moved.get(core, 0.0) + 64.0  # a run may name its cores otherwise
             energy["dram"] = 160.0 * 64.0
-        layers.append(LayerCost(name, core, energy, clock, time_s))
+        starts_s = tuple(clock + 2e-5 * n for n in range(SHOWN_INPUTS))
+        layers.append(LayerCost(name, core, energy, time_s, starts_s))
         clock += time_s
     ring = list(zip(CORES, (*CORES[1:], CORES[0]), strict=True))
     used = int(row["cores_used"]) - 1  # pyright: ignore[reportArgumentType]

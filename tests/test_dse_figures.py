@@ -78,9 +78,11 @@ def test_schedule_shows_every_layer_of_several_inputs(front, knee):
     bars = bars_of(figures.draw_gantt(design).axes[0])
     layers = len(design.layers)
     assert len(bars) == 4 * layers
-    ends = [bar.get_x() + bar.get_width() for bar in bars[:layers]]  # of the first input
-    assert max(ends) == pytest.approx(max(layer.end_s for layer in design.layers))
-    assert min(bar.get_x() for bar in bars[layers:]) >= design.costs["interval_s"] * (1 - 1e-9)
+    for number in range(4):
+        mine = bars[number * layers : (number + 1) * layers]
+        assert [bar.get_x() for bar in mine] == [row.starts_s[number] for row in design.layers]
+        widths = [bar.get_width() for bar in mine]
+        assert widths == pytest.approx([row.time_s for row in design.layers])
 
 
 def test_ports_of_dies_stand_between_their_cores(front, knee):

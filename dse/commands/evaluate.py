@@ -297,12 +297,10 @@ def _check_figure(file: Path) -> None:
 
 def _as_breakdown(network: str, core: str, rows: Sequence[LayerRow]) -> Breakdown:
     """The layers one after the other on the one core, in the shape that figures read."""
-    layers, start_s = [], 0.0
-    for row in rows:
-        cost = row.best.cost
-        energy = row.energy_by_level_pj
-        layers.append(LayerCost(row.layer.name, core, energy, start_s, cost.latency_s))
-        start_s += cost.latency_s
+    layers = [
+        LayerCost(row.layer.name, core, row.energy_by_level_pj, row.best.cost.latency_s)
+        for row in rows
+    ]
     moved = sum(row.outer_bytes for row in rows)
     return Breakdown(network, (core,), tuple(layers), (), {}, {core: moved})
 

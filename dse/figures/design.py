@@ -31,7 +31,6 @@ Point = tuple[float, float]
 _LISTED = 12  # layers named in a core's box before "and n more"
 _BOX_WIDTH = 2.1  # [inches]
 _GAP = 0.85  # between boxes [inches]
-_INPUTS = 4  # shown one after another in the pipeline
 
 
 @styled
@@ -209,14 +208,14 @@ def _core_box(
 
 @styled
 def draw_gantt(design: Breakdown) -> Figure:
-    """When each layer runs for several inputs that follow one another, one line per core."""
+    """When each layer runs for several inputs that are there at once, one line per core."""
     cores = [core for core in design.cores if design.on_core(core)]
     figure, (axes,) = new_figure(10.0, 0.6 * len(cores) + 1.4)
-    interval_s = design.costs["interval_s"]
-    each_s = max(row.end_s for row in design.layers)
-    end_s = each_s + (_INPUTS - 1) * interval_s
-    for number, row in itertools.product(range(_INPUTS), design.layers):
-        start_s = number * interval_s + row.start_s
+    inputs = range(len(design.layers[0].starts_s))
+    ends_s = [max(row.starts_s[n] + row.time_s for row in design.layers) for n in inputs]
+    end_s = max(ends_s)
+    for number, row in itertools.product(inputs, design.layers):
+        start_s = row.starts_s[number]
         y, odd = cores.index(row.core), design.on_core(row.core).index(row) % 2
         axes.barh(
             y, row.time_s, left=start_s, height=0.72, color=PALETTE[number],
@@ -228,15 +227,17 @@ def draw_gantt(design: Breakdown) -> Figure:
                 start_s + row.time_s / 2, y, "\n".join(parts), ha="center", va="center",
                 fontsize=6.5, linespacing=1.05,
             )  # fmt: skip
-    for number in range(1, _INPUTS):
-        axes.axvline(number * interval_s, color=ACCENT, lw=1.2, ls="--", zorder=0.5)
+    for done_s in ends_s:
+        axes.axvline(done_s, color=ACCENT, lw=1.2, ls="--", zorder=0.5)
     axes.set_yticks(range(len(cores)), cores)
     axes.invert_yaxis()
     axes.grid(axis="y", visible=False)
     axes.xaxis.set_major_formatter(EngFormatter(unit="s"))
-    axes.set_xlabel("Time since the first input arrived")
-    again, each = (EngFormatter(unit="s", places=2)(value) for value in (interval_s, each_s))
-    axes.set_title(f"Design {design.id}: an input every {again} (dashed), each takes {each}")
-    handles = [Patch(color=PALETTE[n], alpha=0.55, label=f"input {n + 1}") for n in range(_INPUTS)]
+    axes.set_xlabel("Time since the inputs were there; dashed: one is done")
+    last, again = (EngFormatter(unit="s", places=2)(v) for v in (end_s, design.costs["interval_s"]))
+    axes.set_title(
+        f"Design {design.id}: {len(inputs)} inputs take {last}; in the long run one every {again}"
+    )
+    handles = [Patch(color=PALETTE[n], alpha=0.55, label=f"input {n + 1}") for n in inputs]
     axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return figure
