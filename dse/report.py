@@ -120,8 +120,8 @@ def _draw(
     )
     wanted["schedule"] = (
         figures.draw_gantt(shown[knee]),
-        "Inputs that follow one another on the chosen design; a dashed line is the arrival of the "
-        "next. Reduce and expand layers of active bottlenecks are layers like any other.",
+        "Several inputs at once on the chosen design: every core takes the oldest that is ready; "
+        "at a dashed line one is done. Reduce and expand layers of active bottlenecks are layers like any other.",
     )
     for number, (design, breakdown) in enumerate(shown.items()):
         caption = f"Energy and time of each layer of {design}; links and idle power stand apart."

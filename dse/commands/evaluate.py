@@ -57,7 +57,7 @@ def evaluate_design_command(file: Path, *, inputs: int, figure: Path | None, as_
         ]
         print_table((what, *names), figures, title=f"every {what}, per inference in steady state")
     several = found["inputs"]
-    print_table(list(several), [list(several.values())], title="inputs one after another")
+    print_table(list(several), [list(several.values())], title="inputs that are there at once")
     # in full: these are the figures that front.csv has
     print_table(("cost", "value"), [(name, repr(value)) for name, value in found["costs"].items()])
 
