@@ -101,6 +101,8 @@ def trends(rows: Rows) -> list[str]:
 def _words(values: np.ndarray) -> str:
     if not len(values):
         return "no seed in common"
+    if len(values) == 1:
+        return f"{values[0]:+.2f} points per doubling, one seed"
     low, high = paired_interval(values)
     return (
         f"{values.mean():+.2f} points per doubling, 95 % interval [{low:+.2f}, {high:+.2f}], "

@@ -140,12 +140,14 @@ def timing(run: RunDir) -> str:
 
 
 def provenance(run: RunDir) -> str:
-    """Versions, device and configuration."""
+    """Command, versions, device and configuration."""
     environment = {}
     if run.environment_file.is_file():
         environment = json.loads(run.environment_file.read_text(encoding="utf-8"))
     config = html.escape(run.config_file.read_text(encoding="utf-8"))
-    return key_values(environment) + folded("The resolved configuration", f"<pre>{config}</pre>")
+    again = f"<p><code>dse run {run.config_file.name} --out DIR</code> in the run directory.</p>"
+    resolved = folded("The resolved configuration", f"<pre>{config}</pre>")
+    return again + key_values(environment) + resolved
 
 
 def json_lines(path: Path) -> list[dict[str, Any]]:

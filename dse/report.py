@@ -40,7 +40,7 @@ ANSWERED = {
     "io_bytes": "IO traffic",
     "energy_pj": "Energy",
     "latency_s": "Latency",
-    "area_mm2": "Area",
+    "area_mm2": "Area [mm²]",
 }
 """What the report says of a design that answers a request."""
 
@@ -131,7 +131,8 @@ def _draw(
         "One point per design; the bar is the median. Costs: the discrete, polished design against "
         "the extended value that steered the optimizer, far apart where the polish moved a layer. "
         "Accuracy: same weights, same pictures. Assignments are compared with the exact optimum "
-        "over contiguous ones: one that returns to a core may beat it and is then below zero. "
+        "over contiguous ones: one that returns to a core may beat it, by far where its weights "
+        "then stay on the chip, and is below zero. "
         "Hardware: the rounded one against what the search on its grid ends at.",
     )
     wanted["training"] = (

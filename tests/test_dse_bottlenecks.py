@@ -134,6 +134,7 @@ def test_what_a_pair_costs_at_any_ratio_can_be_left_out() -> None:
 def test_one_seed_decides_nothing() -> None:
     said = trends(rows_of("cifar_resnet8", [4.0]) + rows_of("cifar_resnet20", [2.0]))
     assert "whether accuracy falls with the ratio is not decided" in said[0]
+    assert said[0].endswith("-4.00 points per doubling, one seed")
     assert "is not decided" in said[2]
 
 

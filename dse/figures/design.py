@@ -64,11 +64,14 @@ def draw_layers(design: Breakdown, name: str | None = None) -> Figure:
     for axes in (left, right):
         axes.grid(axis="y", visible=False)
         axes.xaxis.set_major_locator(MaxNLocator(5 if axes is left else 2))
+    used = {row.core for row in rows}
+    blank = [Patch(color="none", label=label) for label in ("Energy in", " ", "Time on")]
     right.legend(
         handles=[
+            blank[0],
             *(Patch(color=colors[part], label=words(part)) for part in parts),
-            Patch(color="none", label=" "),
-            *(Patch(color=color, label=core) for core, color in by_core.items()),
+            *blank[1:],
+            *(Patch(color=color, label=core) for core, color in by_core.items() if core in used),
         ],
         loc="upper left",
         bbox_to_anchor=(1.0, 1.0),
