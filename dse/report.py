@@ -95,7 +95,7 @@ def _draw(
     """Draw every figure there are data for, and remove pictures of an earlier front."""
     cores = shown[knee].cores
     wanted: dict[str, tuple[Any, str]] = {}
-    for x, y in charts.PAIRS:
+    for x, y in _pairs(front):
         name = f"front_{_stem(y)}_{_stem(x)}"
         wanted[name] = figures.draw_front(front, x, y, knee), "The front in two objectives."
     wanted["choices"] = (
@@ -121,7 +121,8 @@ def _draw(
     wanted["schedule"] = (
         figures.draw_gantt(shown[knee]),
         "Several inputs at once on the chosen design: every core takes the oldest that is ready; "
-        "at a dashed line one is done. Reduce and expand layers of active bottlenecks are layers like any other.",
+        "at a dashed line one is done. Reduce and expand layers of active bottlenecks are layers "
+        "like any other.",
     )
     for number, (design, breakdown) in enumerate(shown.items()):
         caption = f"Energy and time of each layer of {design}; links and idle power stand apart."
@@ -153,17 +154,18 @@ def _page(
 ) -> str:
     config = strict_yaml.load(run.config_file)
     config = config if isinstance(config, dict) else {}
-    divs = {f"chart-{_stem(y)}-{_stem(x)}": (x, y) for x, y in charts.PAIRS}
+    divs = {f"chart-{_stem(y)}-{_stem(x)}": (x, y) for x, y in _pairs(front)}
+    count = "1 design" if len(front) == 1 else f"{len(front)} designs"
     template = Template(
         resources.files("dse").joinpath("report_template.html").read_text(encoding="utf-8")
     )
     return template.substitute(
-        title=html.escape(f"{config.get('name', 'A run')}: {len(front)} designs"),
+        title=html.escape(f"{config.get('name', 'A run')}: {count}"),
         lead=lead(config),
-        summary=html.escape(summary(front, knee)),
+        summary=html.escape(summary(front, knee) if divs else _asked(config)),
         tiles=tiles(front, knee),
         body=_body(run, front, knee, shown, drawn, divs),
-        library=charts.library(),
+        library=charts.library() if divs else "",
         ids=_script_json(list(front.ids)),
         charts=_script_json(list(divs)),
         chosen=_script_json(knee),
@@ -191,7 +193,7 @@ def _body(
     plots = [charts.chart(front, x, y, knee, div) for div, (x, y) in divs.items()]
     cards = "".join(design_card(front, row, knee) for row in front.rows)
     others = "".join(picture(f"layers_{number}") for number in range(1, len(shown)))
-    sections = [
+    surface = [
         _section(
             "The surface",
             "Every point is a discrete design: integer widths, one core per layer, hardware sizes "
@@ -207,17 +209,27 @@ def _body(
             "gives. IO traffic is link traffic plus DRAM traffic. Click a heading to sort.",
             front_table(front, knee),
         ),
+    ]  # fmt: skip
+    nearest = (
+        "The knee: nearest to the best accuracy, traffic and energy of the whole front at "
+        "once, each scaled to its range over the front (costs as logarithms)."
+    )
+    sections = [
+        *(surface if divs else [_section("The design", "", cards)]),
         _section(
             "Asked for by name",
             "With a preference, its own design; with budgets alone, the most accurate on "
             "validation pictures of all that keep them.",
             _answers(run, front),
         ),
-        _section("What changes along the front", "", picture("choices") + picture("energy")),
         _section(
-            f"The chosen design, {knee}",
-            "The knee: nearest to the best accuracy, traffic and energy of the whole front at "
-            "once, each scaled to its range over the front (costs as logarithms).",
+            "What changes along the front" if divs else "What was chosen",
+            "",
+            picture("choices") + picture("energy"),
+        ),
+        _section(
+            f"The chosen design, {knee}" if divs else "On its chip",
+            nearest if divs else "",
             take
             + picture("chip")
             + picture("schedule")
@@ -242,6 +254,21 @@ def _body(
         _section("To do it again", "", provenance(run)),
     ]  # fmt: skip
     return "\n".join(sections)
+
+
+def _pairs(front: Front) -> list[tuple[str, str]]:
+    """Objectives that are drawn against one another; one design alone is no surface."""
+    return list(charts.PAIRS) if len(front) > 1 else []
+
+
+def _asked(config: Mapping[str, Any]) -> str:
+    """What `method: joint` was asked for, in one sentence."""
+    joint = config.get("joint") or {}
+    limits = [f"{k} at most {v:g}" for k, v in joint.get("budget", {}).items() if v is not None]
+    weights = [f"{k} {v:g}" for k, v in joint.get("preference", {}).items() if v]
+    asked = [", ".join(limits)] * bool(limits)
+    asked += [f"with the weights {', '.join(weights)}"] * bool(weights)
+    return f"One design, asked for: {'; '.join(asked)}." if asked else "One design."
 
 
 def _section(title: str, text: str, content: str) -> str:

@@ -61,6 +61,19 @@ def key_values(values: Mapping[str, object]) -> str:
 def tiles(front: Front, knee: str) -> str:
     """The headline figures."""
     row = front.row(knee)
+    if len(front) == 1:
+        return _tiles([
+            (shown(c, row[c]), name)
+            for c, name in {
+                "validation_accuracy": "on validation pictures",
+                "test_accuracy": "on test pictures",
+                "io_bytes": "of IO traffic per inference",
+                "energy_pj": "per inference",
+                "latency_s": "for one input",
+                "cores_used": "cores used",
+            }.items()
+            if front.has(c)
+        ])  # fmt: skip
     io_bytes, energy = front.values("io_bytes"), front.values("energy_pj")
     accuracy = front.values("validation_accuracy")
     several = sum(number(r, "cores_used") >= 2 for r in front.rows)
@@ -84,6 +97,10 @@ def tiles(front: Front, knee: str) -> str:
             shown("accuracy", row["test_accuracy"]),
             f"the knee on test pictures, 95 % interval {100 * low:.1f} to {100 * high:.1f}",
         ))  # fmt: skip
+    return _tiles(figures)
+
+
+def _tiles(figures: Sequence[tuple[str, str]]) -> str:
     return "".join(
         f'<div class="tile"><b>{_safe(a)}</b><span>{_safe(b)}</span></div>' for a, b in figures
     )
@@ -154,7 +171,8 @@ def front_table(front: Front, knee: str) -> str:
 def design_card(front: Front, row: Row, knee: str) -> str:
     """One design in detail; all cards but the selected one are hidden."""
     hidden = "" if row["id"] == knee else " hidden"
-    mark = '<span class="tag">knee</span>' if row["id"] == knee else ""
+    several = len(front) > 1
+    mark = '<span class="tag">knee</span>' if row["id"] == knee and several else ""
     facts = [
         (label, shown(column, row[column])) for column, label in _COSTS.items() if column in row
     ]
@@ -185,7 +203,7 @@ def design_card(front: Front, row: Row, knee: str) -> str:
         _facts("Energy by part", energy),
     ]
     return (
-        f'<div class="card" data-card="{_safe(row["id"])}"{hidden}>'
+        f'<div class="card{"" if several else " whole"}" data-card="{_safe(row["id"])}"{hidden}>'
         f"<h3>{_safe(row['id'])}{mark}</h3>{''.join(parts)}</div>"
     )
 
@@ -205,9 +223,13 @@ def accuracy_notes(front: Front, knee: str) -> str:
         "Designs, preferences and weights were chosen on the validation pictures, so validation "
         "accuracies are optimistic: the best of many designs on few pictures is luck too. The test "
         "pictures were read once, for this table, and neither filtered nor re-ranked anything.",
-        f"The 95 % Wilson interval is on average ±{100 * half:.1f} points wide. {overlap} other "
-        f"designs have an interval that overlaps that of {knee}: these pictures alone cannot tell "
-        "them from it.",
+        f"The 95 % Wilson interval is on average ±{100 * half:.1f} points wide."
+        + (
+            f" {overlap} other designs have an interval that overlaps that of {knee}: these "
+            "pictures alone cannot tell them from it."
+            if overlap
+            else ""
+        ),
     ]
     pictures = [
         f"{front.rows[0][f'{split}_pictures']} {split} pictures"

@@ -104,6 +104,22 @@ def test_every_design_can_be_hovered_and_read(written):
         assert text.count(f"\\u003cb\\u003e{design}\\u003c") == 5
 
 
+def test_one_design_is_told_as_one(tmp_path):
+    """What `method: joint` writes: no surface, no knee, but what was asked for."""
+    run = write_run(tmp_path / "run", designs=1)
+    config = (run / "config.yaml").read_text()
+    joint = "joint: {preference: {energy: 0.2}, budget: {io_bytes: 150.0, area: null}}\n"
+    (run / "config.yaml").write_text(config + joint)
+    paths = report(run)
+    text = paths[0].read_text()
+    assert "quickstart: 1 design<" in text
+    assert "asked for: io_bytes at most 150; with the weights energy 0.2." in text
+    assert text.count("data-card=") == 1
+    for word in ("knee", "The surface", "All designs", "other designs"):
+        assert word not in text
+    assert not [path for path in paths if path.stem.startswith("front_")]
+
+
 def test_what_files_say_is_escaped(tmp_path):
     evil = "</script><script>alert(1)</script>"
     run = write_run(tmp_path / "run", designs=3, name=evil)
