@@ -74,7 +74,7 @@ def list_blocks(
     families = [(layer, None, 1, (1,)) for layer in workload.layers]
     for number, boundary in enumerate(boundaries):
         rows = len(boundary.reduce)
-        wanted = tuple(range(1, rows + 1))
+        wanted = tuple(w for w in range(1, rows + 1) if boundary.width in (None, w))
         if only is not None:
             wanted = tuple(w for w in wanted if w == only[0][number])
         if rows:
