@@ -7,6 +7,7 @@ import pytest
 from test_dse_own_network import EXAMPLES, OWN, _dse
 
 from costs import strict_yaml
+from costs.chip_tables import list_blocks
 from costs.errors import InputError
 from dse.config import parse_config
 from dse.context import Context, make_context
@@ -62,6 +63,17 @@ def test_every_way_to_a_width_gives_the_one(ratio):
     for _ in range(30):
         widths, _ = sample_design(rng, context.boundaries, owners, Weights())
         assert widths.tolist() == expected
+
+
+@pytest.mark.parametrize("ratio", RATIOS)
+def test_tables_hold_the_one_width_alone(ratio):
+    """A boundary of 1,024 channels has 1,023 others, each a search for each set of homes."""
+    context = _context(ratio=ratio)
+    blocks = list_blocks(context.boundaries, context.workload, context.chip)
+    wanted = [block.wanted for block in blocks if block.dim is not None]
+    widths = [b.width for b in context.boundaries if b.reduce]
+    pairs = [(width,) if width < 10 else () for width in widths for _ in ("reduce", "expand")]
+    assert wanted == pairs * len(context.chip.types)
 
 
 def test_without_a_ratio_widths_are_free():
