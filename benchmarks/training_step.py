@@ -4,7 +4,7 @@
 
 Plain, for `method: surface` and `method: joint`: the network of one design whose pairs are all
 present at their largest width, without masks, gates and modulation; a joint step trains weights,
-widths, assignment and hardware, and building its cost tables is printed apart. For `method:
+widths, assignment and hardware. Building cost tables is printed apart. For `method:
 train`: the same network, with scaling, flip, crop and cutout written out here. Either is trained
 by a jitted step and a loop that know nothing of runs. Both see batches of the same size. They
 alternate step by step in one process, now one first and now the other, so that other work on the
@@ -147,6 +147,7 @@ def main() -> None:
     """Print the ratio."""
     path = sys.argv[1] if len(sys.argv) > 1 else "experiments/quickstart.yaml"
     config = load_config(path, sys.argv[2:])
+    outputs: dict[str, Any] = {}
     if config.method == "train":
         trained = make_train_context(config)
         phase = TrainPhase(trained, Path(tempfile.gettempdir()))
@@ -157,13 +158,15 @@ def main() -> None:
         plain, plain_state = plain_training(trained)
     else:
         context = make_context(config)
-        phase = WeightsPhase(context)
+        outputs = {"tables": build_tables(context)}
         if config.method == "joint":
             phase = JointPhase(context)
-            phase.bind({"tables": build_tables(context)})
+            phase.bind(outputs)
+        else:
+            phase = WeightsPhase(context)
         advance = phase.step
         plain, plain_state = plain_step(context)
-    state = phase.init({})
+    state = phase.init(outputs)
     began = time.perf_counter()
     state, _ = jax.block_until_ready(advance(state, 0))
     compiled = time.perf_counter()

@@ -23,7 +23,7 @@ from costs.insitu import Bases, Factors
 from costs.library import load_core
 from dse.data import DataSet, load_data
 from dse.experiment_spec import Experiment
-from dse.relaxed_phase import RelaxedPhase
+from dse.relaxed_phase import Batch, Loss, RelaxedPhase
 from dse.teacher import calibration, descend, plain_trainable
 from dse.trainable import Trainable
 from dse.training import cross_entropy, one_cycle
@@ -218,30 +218,23 @@ class DistillationPhase(RelaxedPhase):
             for i, (path, width) in enumerate(self.widths.items())
         }
 
-    def calc_loss(
-        self,
-        params: Any,
-        numbers: jax.Array,
-        rest: Any,
-        key: jax.Array,
-        index: jax.Array,
-        pictures: jax.Array,
-        labels: jax.Array,
-        given: Any,
-    ) -> tuple[jax.Array, tuple[Any, dict[str, jax.Array]]]:
+    def calc_loss(self, params: Any, numbers: jax.Array, rest: Any, batch: Batch) -> Loss:
         """Distillation, labels, orthogonality and, with relaxed widths, the log of stored bits."""
         context, settings = self.context, self.context.config.insitu
-        soft, _ = context.dense.apply(given["params"], given["rest"], pictures, train=False)
-        masks = self._masks(numbers, index) if self.open else {}
+        teacher = batch.given
+        soft, _ = context.dense.apply(
+            teacher["params"], teacher["rest"], batch.pictures, train=False
+        )
+        masks = self._masks(numbers, batch.index) if self.open else {}
         logits, after = context.generated.apply(
             params,
             rest,
-            pictures,
+            batch.pictures,
             train=True,
             prepare=(lambda net: open_bases(net, masks)) if self.open else None,
         )
         kl = calc_distillation_loss(logits, soft, settings.temperature)
-        ce = cross_entropy(logits, labels)
+        ce = cross_entropy(logits, batch.labels)
         apart = sum(
             (
                 calc_orthogonality_loss(factors, factors_in(params, path))
@@ -255,7 +248,7 @@ class DistillationPhase(RelaxedPhase):
             "loss_soft": kl,
             "loss_labels": ce,
             "orthogonality": apart / len(context.factors),
-            "accuracy": jnp.mean(jnp.argmax(logits, -1) == labels),
+            "accuracy": jnp.mean(jnp.argmax(logits, -1) == batch.labels),
         }
         if self.open:
             most = sum(f.stored_bits for f in context.factors.values())

@@ -7,7 +7,7 @@ an optimizer of their own and are held for the last part of the steps.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,28 @@ from dse.data import DataSet
 from dse.experiment_spec import Experiment, InSitu, Skipping
 from dse.teacher import descend, draw_batch
 from dse.training import one_cycle
+
+
+class Batch(NamedTuple):
+    """What a step sees.
+
+    Attributes:
+        key: of this step.
+        index: the step.
+        pictures: f32[batch, height, width, channels], prepared.
+        labels: i32[batch].
+        given: what `RelaxedPhase.given` returns.
+    """
+
+    key: jax.Array
+    index: jax.Array
+    pictures: jax.Array
+    labels: jax.Array
+    given: Any
+
+
+Loss = tuple[jax.Array, tuple[Any, dict[str, jax.Array]]]
+"""(loss, (rest after it, metrics))."""
 
 
 class RelaxedPhase(ABC):
@@ -73,28 +95,14 @@ class RelaxedPhase(ABC):
         self.compiled = jax.jit(self._step, donate_argnums=tuple(range(len(self.parts))))
 
     @abstractmethod
-    def calc_loss(
-        self,
-        params: Any,
-        numbers: jax.Array,
-        rest: Any,
-        key: jax.Array,
-        index: jax.Array,
-        pictures: jax.Array,
-        labels: jax.Array,
-        given: Any,
-    ) -> tuple[jax.Array, tuple[Any, dict[str, jax.Array]]]:
-        """(loss, (rest after it, metrics)) of a batch of prepared pictures.
+    def calc_loss(self, params: Any, numbers: jax.Array, rest: Any, batch: Batch) -> Loss:
+        """The loss of a batch.
 
         Args:
             params: the weights.
             numbers: the relaxed numbers.
             rest: all else that the network keeps.
-            key: of this step.
-            index: the step.
-            pictures: f32[batch, height, width, channels].
-            labels: i32[batch].
-            given: what `given` returns.
+            batch: what the step sees.
         """
 
     def given(self) -> Any:
@@ -132,7 +140,7 @@ class RelaxedPhase(ABC):
         pictures = prepare_pictures(key, pictures, self.config.training, self.data.scaling)
         (loss, (rest, metrics)), (gradient, relaxed_gradient) = jax.value_and_grad(
             self.calc_loss, argnums=(0, 1), has_aux=True
-        )(params, numbers, rest, key, index, pictures, labels, given)
+        )(params, numbers, rest, Batch(key, index, pictures, labels, given))
         params, leaves = descend(self.optimizer, params, leaves, gradient, rate)
         if self.rate:
             free = jnp.where(index >= self.held_from, 0.0, self.rate)

@@ -23,7 +23,7 @@ from costs.layer import Layer
 from costs.workload import Workload
 from dse.data import DataSet, load_data
 from dse.experiment_spec import Experiment
-from dse.relaxed_phase import RelaxedPhase
+from dse.relaxed_phase import Batch, Loss, RelaxedPhase
 from dse.teacher import calibration, plain_trainable
 from dse.trainable import Trainable
 from dse.training import cross_entropy
@@ -165,31 +165,21 @@ class SkippingPhase(RelaxedPhase):
         )
         return {"params": state["params"], "rest": rest, "shares": np.asarray(shares)}
 
-    def calc_loss(
-        self,
-        params: Any,
-        numbers: jax.Array,
-        rest: Any,
-        key: jax.Array,
-        index: jax.Array,
-        pictures: jax.Array,
-        labels: jax.Array,
-        given: Any,
-    ) -> tuple[jax.Array, tuple[Any, dict[str, jax.Array]]]:
+    def calc_loss(self, params: Any, numbers: jax.Array, rest: Any, batch: Batch) -> Loss:
         """Cross-entropy, and the logs of the MACs and bytes that the batch is left with."""
         context, settings = self.context, self.context.config.skipping
         first, last = settings.dropped
-        dropped = first + (last - first) * jnp.minimum(1.0, index / max(1, self.held_from))
-        held = index >= self.held_from
-        keeps = context.keeps(numbers, jax.random.fold_in(key, 7), dropped, held)
+        dropped = first + (last - first) * jnp.minimum(1.0, batch.index / max(1, self.held_from))
+        held = batch.index >= self.held_from
+        keeps = context.keeps(numbers, jax.random.fold_in(batch.key, 7), dropped, held)
         logits, after = context.net.apply(
-            params, rest, pictures, train=True, prepare=lambda net: skip(net, keeps)
+            params, rest, batch.pictures, train=True, prepare=lambda net: skip(net, keeps)
         )
-        task = cross_entropy(logits, labels, self.config.training.label_smoothing)
+        task = cross_entropy(logits, batch.labels, self.config.training.label_smoothing)
         left = {k: jnp.mean(v) for k, v in context.shares_of(context.count(keeps)).items()}
         loss = task + settings.preference * jnp.log(left["macs"])
         loss = loss + settings.traffic_preference * jnp.log(left["bytes"])
-        accuracy = jnp.mean(jnp.argmax(logits, -1) == labels)
+        accuracy = jnp.mean(jnp.argmax(logits, -1) == batch.labels)
         return loss, (
             after,
             {
