@@ -225,7 +225,7 @@ class DistillationPhase(RelaxedPhase):
         soft, _ = context.dense.apply(
             teacher["params"], teacher["rest"], batch.pictures, train=False
         )
-        masks = self._masks(numbers, batch.index) if self.open else {}
+        masks = self._masks(numbers, batch.step) if self.open else {}
         logits, after = context.generated.apply(
             params,
             rest,

@@ -25,14 +25,14 @@ class Batch(NamedTuple):
 
     Attributes:
         key: of this step.
-        index: the step.
+        step: its number.
         pictures: f32[batch, height, width, channels], prepared.
         labels: i32[batch].
         given: what `RelaxedPhase.given` returns.
     """
 
     key: jax.Array
-    index: jax.Array
+    step: jax.Array
     pictures: jax.Array
     labels: jax.Array
     given: Any

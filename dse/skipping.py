@@ -169,8 +169,8 @@ class SkippingPhase(RelaxedPhase):
         """Cross-entropy, and the logs of the MACs and bytes that the batch is left with."""
         context, settings = self.context, self.context.config.skipping
         first, last = settings.dropped
-        dropped = first + (last - first) * jnp.minimum(1.0, batch.index / max(1, self.held_from))
-        held = batch.index >= self.held_from
+        dropped = first + (last - first) * jnp.minimum(1.0, batch.step / max(1, self.held_from))
+        held = batch.step >= self.held_from
         keeps = context.keeps(numbers, jax.random.fold_in(batch.key, 7), dropped, held)
         logits, after = context.net.apply(
             params, rest, batch.pictures, train=True, prepare=lambda net: skip(net, keeps)
