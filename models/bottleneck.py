@@ -1,6 +1,6 @@
 """A bottleneck: what a tensor goes through when its boundary crosses cores.
 
-Order: reduce (1x1), norm with shift and mask, quantise, cross, expand (1x1), norm, and a relu where
+Order: reduce (1x1), norm with shift, mask, quantise, cross, expand (1x1), norm, and a relu where
 the tensor itself is never negative. At full width there is no pair: the tensor itself crosses,
 quantised to the same bits. Which edges cross is decided by the network's gates, not here.
 """
@@ -91,8 +91,6 @@ class Quantiser(nnx.Module):
             # max |x|, in half of the time that the maximum of magnitudes takes on a CPU
             largest = jnp.maximum(jnp.max(x), -jnp.min(x))
             self.range[...] = jax.lax.stop_gradient(largest)
-            step = calc_quantiser_step(self.range[...], self.bits)
-            return straight_through(jnp.round(x / step) * step, x)  # nothing lies outside
         step = calc_quantiser_step(self.range[...], self.bits)
         return calc_quantised(x, step, self.bits)
 
@@ -171,8 +169,8 @@ class Bottleneck(nnx.Module):
         with jax.named_scope(f"{self.name}.reduce"):
             code = self.reduce(x)
         with jax.named_scope(f"{self.name}.code"):
-            change, opened = changes.get(f"{self.name}.reduce_norm"), mask[: self.largest]
-            code = self.reduce_norm(code, change, opened, mode=mode)
+            code = self.reduce_norm(code, changes.get(f"{self.name}.reduce_norm"), mode=mode)
+            code = code * mask[None, None, None, : self.largest]
             code = code if self.code is None else self.code(code, mode=mode)
         with jax.named_scope(f"{self.name}.expand"):
             restored = self.expand(code)
