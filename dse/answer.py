@@ -13,7 +13,7 @@ from dse.context import Context, make_context
 from dse.design_objective import DesignObjective
 from dse.experiment import phases
 from dse.handover import budgets_of, objective_of
-from dse.objective import TERMS
+from dse.objective import COSTS, TERMS
 from dse.outcomes import RunError
 from dse.recovery import choose_start
 from dse.requests import TRIED, start_design
@@ -104,7 +104,10 @@ def answer(
     ordinals, assignment = improve(objective, vector, start, cores, free)
     costs = objective.costs(ordinals[:, None], assignment[:, None])
     if objective.penalty(costs)[0] > 0:
-        limits = ", ".join(f"{name} {limit:g}" for name, limit in objective.budgets.items())
-        raise RunError(f"no design that was found keeps the budgets: {limits}")
+        found = ", ".join(
+            f"{name} {limit:g} (found {float(np.ravel(costs[COSTS[name]])[0]):g})"
+            for name, limit in objective.budgets.items()
+        )
+        raise RunError(f"no design that was found keeps the budgets: {found}")
     loss = float(objective.predicted_loss(ordinals[:, None], costs)[0])
     return Answer(ordinals, assignment, costs, loss)

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -331,6 +332,12 @@ def test_a_finished_surface_answers_preferences_and_budgets(surface_run, tmp_pat
         finish(["ask", surface_run, "--budget", f"io_bytes={limit}", "--json"], folder)
     )
     assert less["costs"]["io_bytes"] <= limit
+
+    process = start(["ask", surface_run, "--budget", "io_bytes=70"], folder)
+    printed = process.communicate(timeout=120)[0]
+    assert process.returncode == 1
+    assert re.search(r"keeps the budgets: .*io_bytes 70 \(found [\d.]+\)", printed)
+    assert "Traceback" not in printed
 
 
 def test_bottlenecks_pay_where_links_are_dear(surface_run, tmp_path):
