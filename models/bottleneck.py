@@ -1,6 +1,6 @@
 """A bottleneck: what a tensor goes through when its boundary crosses cores.
 
-Order: reduce (1x1), norm with shift, mask, quantise, cross, expand (1x1), norm, and a relu where
+Order: reduce (1x1), norm with shift and mask, quantise, cross, expand (1x1), norm, and a relu where
 the tensor itself is never negative. At full width there is no pair: the tensor itself crosses,
 quantised to the same bits. Which edges cross is decided by the network's gates, not here.
 """
@@ -169,8 +169,8 @@ class Bottleneck(nnx.Module):
         with jax.named_scope(f"{self.name}.reduce"):
             code = self.reduce(x)
         with jax.named_scope(f"{self.name}.code"):
-            code = self.reduce_norm(code, changes.get(f"{self.name}.reduce_norm"), mode=mode)
-            code = code * mask[None, None, None, : self.largest]
+            change, opened = changes.get(f"{self.name}.reduce_norm"), mask[: self.largest]
+            code = self.reduce_norm(code, change, opened, mode=mode)
             code = code if self.code is None else self.code(code, mode=mode)
         with jax.named_scope(f"{self.name}.expand"):
             restored = self.expand(code)

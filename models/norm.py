@@ -75,12 +75,21 @@ class BatchNorm(nnx.Module):
         self.mean = Statistic(jnp.zeros(channels))
         self.var = Statistic(jnp.ones(channels))
 
-    def __call__(self, x: jax.Array, change: jax.Array | None = None, *, mode: Mode) -> jax.Array:
+    def __call__(
+        self,
+        x: jax.Array,
+        change: jax.Array | None = None,
+        mask: jax.Array | None = None,
+        *,
+        mode: Mode,
+    ) -> jax.Array:
         """Normalise a batch.
 
         Args:
             x: Values, f32[..., channels].
             change: What the design adds to scale and bias, f32[2, channels].
+            mask: Factor on what is returned, f32[channels]; on scale and bias, so that its gradient
+                takes no sum over the batch beside theirs.
             mode: "batch" uses, and records, statistics of x; "stored" the recorded ones.
 
         Returns:
@@ -99,6 +108,8 @@ class BatchNorm(nnx.Module):
         scale, bias = self.scale[...], self.bias[...]
         if change is not None:
             scale, bias = scale + change[0], bias + change[1]
+        if mask is not None:
+            scale, bias = scale * mask, bias * mask
         factor = scale * jax.lax.rsqrt(var + EPSILON)
         shape = (1,) * (x.ndim - 1) + (-1,)
         return (x * factor.reshape(shape) + (bias - mean * factor).reshape(shape)).astype(x.dtype)

@@ -23,9 +23,19 @@ _STRETCH_LOW, _STRETCH_HIGH, _SLOPE = -0.1, 1.1, 2.0 / 3.0
 _OPEN_LOG_ODDS = 2.5
 
 
+@jax.custom_jvp
 def straight_through(hard: jax.Array, soft: jax.Array) -> jax.Array:
     """The value of ``hard``, exactly, with the gradient of ``soft``."""
-    return jax.lax.stop_gradient(hard) + (soft - jax.lax.stop_gradient(soft))
+    del soft
+    return hard
+
+
+@straight_through.defjvp
+def _straight_through_jvp(
+    primals: tuple[jax.Array, ...], tangents: tuple[jax.Array, ...]
+) -> tuple[jax.Array, jax.Array]:
+    hard, soft = primals
+    return straight_through(hard, soft), tangents[1].astype(hard.dtype)
 
 
 @jax.custom_vjp
@@ -33,7 +43,7 @@ def mix(share: jax.Array, first: jax.Array, second: jax.Array) -> jax.Array:
     """share * first + (1 - share) * second, of a scalar share and two tensors of one shape.
 
     Its gradient in the share is one sum over the tensors, where the derivative of the formula as it
-    stands takes one for each.
+    stands takes one for each; over the pictures first, which takes half of the time on a CPU.
     """
     share = share.astype(first.dtype)
     return share * first + (1.0 - share) * second
@@ -46,7 +56,9 @@ def _mix_forward(share: jax.Array, first: jax.Array, second: jax.Array) -> tuple
 def _mix_backward(kept: tuple[jax.Array, ...], slope: jax.Array) -> tuple[jax.Array, ...]:
     share, first, second = kept
     weight = share.astype(first.dtype)
-    change = jnp.sum(slope * (first - second), dtype=share.dtype)
+    by_value = jnp.sum(slope * (first - second), 0, dtype=share.dtype)
+    # the barrier keeps XLA from making one sum of the two
+    change = jnp.sum(jax.lax.optimization_barrier(by_value))
     slopes = (weight * slope).astype(first.dtype), ((1.0 - weight) * slope).astype(second.dtype)
     return change, *slopes
 
