@@ -11,7 +11,7 @@ import pytest
 from costs.errors import InputError
 from costs.instance_cost import calc_objective
 from costs.random_instance import random_instance
-from dse.assignment_alone import Schedule, relax, steering_cost
+from dse.assignment_alone import relax, steering_cost
 from dse.assignment_relaxations import RELAXATIONS, make_relaxation
 from dse.best_stages import solve_through
 from dse.relaxed import Shape, extend_objective
@@ -161,9 +161,10 @@ def steering_cost_of(instance, assignment, norm):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", RELAXATIONS)
 def test_relaxation_alone_beats_equal_split(name):
-    instance = random_instance(30_001, 12, 3)
+    """With its own schedule; with one for all, `perturbed` stays on one core."""
     equal = np.arange(12) * 3 // 12
-    schedule = Schedule(0.2, (1.0, 0.3), steps=150)
-    found = relax(instance, name, seed=1, schedule=schedule)
-    values = calc_objective(instance, np.stack([found, equal], axis=1))
-    assert values[0] < values[1]
+    for number in (30_001, 30_002, 30_003):
+        instance = random_instance(number, 12, 3)
+        found = relax(instance, name, seed=1)
+        values = calc_objective(instance, np.stack([found, equal], axis=1))
+        assert values[0] < values[1], number
