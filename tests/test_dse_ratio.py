@@ -71,7 +71,7 @@ def test_tables_hold_the_one_width_alone(ratio):
     context = _context(ratio=ratio)
     blocks = list_blocks(context.boundaries, context.workload, context.chip)
     wanted = [block.wanted for block in blocks if block.dim is not None]
-    widths = [b.width for b in context.boundaries if b.reduce]
+    widths = [b.width or 0 for b in context.boundaries if b.reduce]
     pairs = [(width,) if width < 10 else () for width in widths for _ in ("reduce", "expand")]
     assert wanted == pairs * len(context.chip.types)
 
