@@ -81,7 +81,9 @@ def draw_front(front: Front, x: str, y: str, chosen: str) -> Figure:
     else:
         log_axis(bar.ax.yaxis, colors, COSTS[third])
     bar.ax.grid(False)
-    axes.legend(loc="best", handletextpad=0.4)
+    # nothing lies where a design costs most and knows least
+    where = "lower right" if y == "validation_accuracy" else "best"
+    axes.legend(loc=where, handletextpad=0.4)
     title = f"{_short(y)} against {_short(x)}, {len(front)} designs"
     axes.set_title(title[0].upper() + title[1:])
     return figure
