@@ -28,7 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from dse.augment import shift_pictures
+from dse.augment import prepare_pictures
 from dse.config import load_config
 from dse.context import Context, make_context
 from dse.joint import JointPhase
@@ -57,8 +57,7 @@ def plain_step(context: Context) -> tuple[Callable[[Any, int], Any], Any]:
         return cross_entropy(logits, labels, settings.label_smoothing)
 
     def step(params: Any, leaves: Any, key: Any, pictures: Any, labels: Any) -> Any:
-        if settings.shift:
-            pictures = shift_pictures(key, pictures, settings.shift)
+        pictures = prepare_pictures(key, pictures, settings, context.data.scaling)
         loss, gradient = jax.value_and_grad(loss_fn)(params, pictures, labels)
         updates, state = optimizer.update(gradient, jax.tree.unflatten(treedef, leaves), params)
         return optax.apply_updates(params, updates), jax.tree.leaves(state), loss
