@@ -28,6 +28,7 @@ import numpy as np
 from costs.conventions import TIMELOOP
 from costs.evaluate import evaluate
 from costs.layer import Layer
+from costs.layer_report import evaluate_network
 from costs.library import load_core
 from costs.mapper import best_mapping
 from costs.search import Search
@@ -226,11 +227,10 @@ def main():
             f"ratio to the certified optimum {peer.cpu_s / certified_cpu_s:.1f}"
         )
     clock = Clock()
-    for item in resnet18():
-        best_mapping(item, core)
+    rows = evaluate_network(resnet18(), core)
     print(
         f"all of ResNet-18       {clock.wall_s():10.2f} s, {clock.cpu_s():.2f} CPU s, "
-        f"{len(resnet18())} layers"
+        f"{len(rows)} layers, {sum(row.best.proved for row in rows)} proved"
     )
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     print(f"peak memory            {peak:10.2f} GB")

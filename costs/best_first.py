@@ -13,9 +13,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from costs.descent import join_promising
+from costs.line import Line
 from costs.parts import Part, no_rows
 from costs.ranges import input_columns
-from costs.tilings import Group, count_tilings, in_order, join_orders, make_part
+from costs.tilings import (
+    Group,
+    count_tilings,
+    drop_dominated,
+    in_order,
+    join_orders,
+    make_part,
+)
 from costs.window_parts import window_line_part, window_part
 
 if TYPE_CHECKING:
@@ -49,6 +57,10 @@ class BestFirst:
         self.luck = LUCK
         self.limits = np.array([*search.most_words, *search.sizes])
 
+    def lines(self, number: int) -> list[tuple[Line, ...]]:
+        """Tilings of every dimension of every choice in an order."""
+        return [self.group[i, number].lines for i in range(len(self.search.choices))]
+
     def list_parts(self, orders: np.ndarray) -> list[Part]:
         """Rows of every choice in the orders that may hold the optimum."""
         search = self.search
@@ -64,7 +76,7 @@ class BestFirst:
         self.luck = LUCK
         for number in map(int, orders):
             if number not in opened:
-                self._bound(number)
+                self.set_floor(number)
         for number in map(int, np.argsort(search.floors, kind="stable")):
             if number not in opened and search.floors[number] <= search.limits[0]:
                 opened[number] = self._open(number)
@@ -79,8 +91,8 @@ class BestFirst:
             for i, choice in enumerate(search.choices)
         ]
 
-    def _bound(self, number: int) -> None:
-        """Sets the floor of an order."""
+    def set_floor(self, number: int) -> None:
+        """Bounds all mappings of an order."""
         lines = self._list_lines(number)
         floor = np.inf
         if all(map(len, lines)):
@@ -131,6 +143,16 @@ class BestFirst:
                 )
         return parts
 
+    def _kinds(self, i: int, number: int, part: Part) -> np.ndarray | None:
+        """What must be alike in the rows of a choice that are compared, where that matters."""
+        if self.search.structure.view == "tails":
+            return None
+        kinds = np.zeros(len(part), np.int64)
+        for place, line in enumerate(self.group[i, number].lines):
+            kind = line.number_kinds(part.choice[:, place])
+            kinds = kinds * (kind.max(initial=0) + 1) + kind
+        return kinds
+
     def _open(self, number: int) -> list[Part]:
         """The rows of an order that may be part of the optimum; nothing if there are none."""
         parts = self.narrow(number)
@@ -157,6 +179,11 @@ class BestFirst:
                 search.structure, mine.order, mine, beside, choice.pace, self.limits, rows
             )
             parts.append(in_order(part, number))
+        if search.structure.lean:
+            parts = [
+                drop_dominated(search.structure, part, self._kinds(i, number, part))
+                for i, part in enumerate(parts)
+            ]
         parts = search.narrow_order(self._trim(parts))
         if parts and search.seeks:
             before = search.incumbent[0]

@@ -23,6 +23,9 @@ from costs.orders import Structure, View
 from costs.parts import Part
 from costs.window_parts import count_distinct
 
+MOST_WORDS = 1e300
+"""More than any count; finite, so that differences are numbers."""
+
 MANY_PRICES = 4
 """Sets of prices from which on rows are first asked at the least of all."""
 
@@ -44,6 +47,15 @@ def skips_padding(layer: Layer, conventions: Conventions) -> bool:
     return conventions.padding == "skipped" and any(map(any, layer.padding))
 
 
+def overstates(layer: Layer, conventions: Conventions) -> bool:
+    """Whether (2) is only an upper bound of the words of input tiles, and often not near them.
+
+    It counts padding, and of what tiles share that which the innermost loop keeps.
+    """
+    slides = any(layer.bounds[out] > 1 < layer.bounds[kernel] for out, kernel in ("PR", "QS"))
+    return skips_padding(layer, conventions) or (conventions.halo == "exact" and slides)
+
+
 class CandidateCost:
     """Traffic, objective and fit of the rows of one layer on several cores of one structure."""
 
@@ -54,9 +66,10 @@ class CandidateCost:
         """Gather what the rows are priced with."""
         self.layer, self.objective, self.conventions = layer, objective, conventions
         self.structure = replace(Structure.of(layer, cores[0], conventions), view=view)
-        # padding that is skipped takes words from every input tile: only its real ones are sure
-        self.skips = skips_padding(layer, conventions)
-        self.distinct = calc_compulsory_words(layer) if self.skips else count_distinct(layer)
+        # where (2) overstates the words of input tiles only the different real ones are sure
+        self.overstates = overstates(layer, conventions)
+        skips = skips_padding(layer, conventions)
+        self.distinct = calc_compulsory_words(layer) if skips else count_distinct(layer)
         # rows priced so far: effort that is the same on every machine
         self.priced = 0
         self.levels = [level.name for level in cores[0].levels]
@@ -148,7 +161,7 @@ class CandidateCost:
         above, below = low[:, 1 + 2 * number], low[:, 2 + 2 * number]
         if structure.view == "usual":
             return above, below
-        if operand == "I" and self.skips:
+        if operand == "I" and self.overstates:
             once = np.full(len(low), float(self.distinct[operand]))
             return once, once
         if not child:
@@ -158,10 +171,14 @@ class CandidateCost:
             1 / 2 if operand == "I" and structure.overlap else 2 / 3,
             low[:, structure.first_whole + anchor],
         )
-        once = self.distinct[operand]
+        if operand == "I":
+            # infinite in orders that have no rows
+            once = [np.minimum(low[:, c], MOST_WORDS) for c in structure.once_columns(number)]
+        else:
+            once = [np.float64(self.distinct[operand])] * 2
         return (
-            once + whole * np.maximum(above - once, 0.0),
-            once + whole * np.maximum(below - once, 0.0),
+            once[0] + whole * np.maximum(above - once[0], 0.0),
+            once[1] + whole * np.maximum(below - once[1], 0.0),
         )
 
     def energy(self, low: Columns, high: Columns, edges: Collection[int]) -> np.ndarray:

@@ -15,7 +15,7 @@ from functools import lru_cache
 
 import numpy as np
 
-MANY = 200_000
+MANY = 1_000_000
 """Tilings of a dimension, loop by loop, that are too many to be looked at."""
 
 
@@ -39,6 +39,10 @@ class Factors:
     signature: str
     factors: np.ndarray
     inner: np.ndarray
+
+    def take(self, rows: np.ndarray) -> Factors:
+        """Some of the tilings."""
+        return Factors(self.bound, self.signature, self.factors[rows], self.inner[rows])
 
 
 def _shortest(count: int) -> list[int]:
@@ -124,8 +128,9 @@ def enumerate_factors(
 
 @lru_cache(maxsize=256)
 def enumerate_loops(
-    bound: int, signature: str, limits: tuple[int, ...], room: tuple[float, ...]
-) -> Factors:
+    bound: int, signature: str, limits: tuple[int, ...], room: tuple[float, ...],
+    *, tails: int | None = None, parted: bool = False,
+) -> Factors:  # fmt: skip
     """Enumerates every tiling of a dimension whose real counts none of the others has.
 
     Factors are the shortest or leave a last piece of a single tile; "+" is another loop of the
@@ -136,6 +141,10 @@ def enumerate_loops(
         signature: as in `enumerate_factors`.
         limits: largest factor of each spatial element, outermost first.
         room: for each element the most points that fit inside its outer end.
+        tails: number of elements outside the innermost tile that the dimension indexes; then those
+            are enough whose bounds none of the others has. All by default.
+        parted: whether a stretch may have several loops without a tail, too, where they divide the
+            bound: loops of another dimension between them may carry overlap.
 
     Raises:
         TooMany: there are more than `MANY`.
@@ -150,32 +159,76 @@ def enumerate_loops(
         axis_outside = "x" in signature[:position].lower()
         inner = rows[:, 0] if letter == "+" else np.zeros(len(rows), np.int64)
         pieces, sizes = [], []
-        kinds, kind = np.unique(np.stack([inside, inner]), axis=1, return_inverse=True)
-        for number, (size, within) in enumerate(kinds.T.tolist()):
+        order = np.lexsort((inner, inside))
+        new = np.flatnonzero((np.diff(inside[order]) != 0) | (np.diff(inner[order]) != 0)) + 1
+        for alike in np.split(order, new):
+            size, within = int(inside[alike[0]]), int(inner[alike[0]])
             loose = (spatial and (size > 1 or letter == "X")) or (not spatial and axis_outside)
             count = -(-bound // size)
             if position == 0:
                 options = [count]
             elif letter == "+" and (
-                within == 1 or (not loose and -(-bound * within // size) % within != 1)
+                within == 1
+                or not (
+                    loose
+                    or -(-bound * within // size) % within == 1
+                    or (parted and bound % size == 0)
+                )
             ):
                 options = [1]
             else:
                 options = _options(
-                    bound, size, spatial=spatial, loose=loose, limit=limit, tails=not spatial
-                )
+                    bound, size, spatial=spatial, loose=loose, limit=limit,
+                    tails=not spatial and (tails is None or (letter == "t" and position < tails)),
+                )  # fmt: skip
             factors = np.array(options, np.int64)
             factors = factors[np.minimum(bound, factors * size) <= room[position]]
-            mine = rows[kind.ravel() == number]
+            mine = rows[alike]
             a, b = np.divmod(np.arange(len(mine) * len(factors)), max(1, len(factors)))
             pieces.append(np.concatenate([factors[b, None], mine[a]], axis=1))
             sizes.append(factors[b] * size)
         rows, inside = np.concatenate(pieces), np.concatenate(sizes)
-        if len(rows) > MANY:
+        if tails is not None and (position == 0 or (spatial and not axis_outside)):
+            # outside are loops alone: what the last of their tiles leaves is known
+            useful = _split_for_tails(bound, signature[position:], rows, inside)
+            rows, inside = rows[useful], inside[useful]
+        if len(rows) > (MANY // 5 if tails is None else MANY):
             raise TooMany
     inner = np.ones((len(rows), len(signature) + 1))
     inner[:, :-1] = np.cumprod(rows[:, ::-1], axis=1)[:, ::-1]
     return Factors(bound, signature, rows.astype(np.float64), inner)
+
+
+def _split_for_tails(
+    bound: int, signature: str, rows: np.ndarray, inside: np.ndarray
+) -> np.ndarray:
+    """Whether the inner loop of every stretch of two has a tail.
+
+    Args:
+        bound: bound of the dimension.
+        signature: elements from an axis, or from the first one, to the innermost.
+        rows: `(tilings, elements)` their factors.
+        inside: `(tilings,)` products of these.
+    """
+    useful = np.ones(len(rows), bool)
+    split = np.flatnonzero((rows[:, [e == "+" for e in signature]] > 1).any(axis=1))
+    rest = bound - (-(-bound // inside[split]) - 1) * inside[split]
+    place = inside[split]
+    fine = np.ones(len(split), bool)
+    parted = np.zeros(len(split), bool)
+    for position, letter in enumerate(signature):
+        factor = rows[split, position]
+        place = place // factor
+        if letter in "xX":
+            rest = np.minimum(rest, place)
+            continue
+        digit = (rest - 1) // place
+        rest = rest - digit * place
+        # where the loop outside it in the stretch runs this one must end with a single tile
+        fine &= ~parted | ((digit == 0) & (factor > 1))
+        parted = (factor > 1) & (letter == "+")
+    useful[split] = fine
+    return useful
 
 
 def count_valid(tilings: Factors, free: tuple[bool, ...]) -> np.ndarray:
@@ -209,24 +262,26 @@ def count_valid(tilings: Factors, free: tuple[bool, ...]) -> np.ndarray:
     return total
 
 
-def find_tails(tilings: Factors, free: tuple[bool, ...]) -> np.ndarray:
-    """Whether the innermost free element of more than one has a single one in the last piece.
+def measure_tails(tilings: Factors, free: tuple[bool, ...]) -> np.ndarray:
+    """Points left for the last piece where the innermost free element of several has one there.
 
     Args:
         tilings: the tilings.
         free: whether each element runs; axes do not.
 
     Returns:
-        `(tilings,)` boolean.
+        `(tilings,)` at least the points of the last tile; 0 where it is not by itself.
     """
     tail = np.zeros(len(tilings.factors), bool)
     rest = np.full(len(tail), float(tilings.bound))
+    left = rest.copy()
     for position, runs in enumerate(free):
         place = tilings.inner[:, position + 1]
         if runs:
             last = np.floor((rest - 0.5) / place)
             tail = np.where(tilings.factors[:, position] > 1, last == 0, tail)
             rest = rest - last * place
+            left = left - last * place
         else:
             rest = np.minimum(rest, place)
-    return tail
+    return np.where(tail, left, 0.0)

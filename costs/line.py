@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from costs.candidates import Factors, count_valid, enumerate_factors, enumerate_loops, find_tails
+from costs.candidates import Factors, count_valid, enumerate_factors, enumerate_loops, measure_tails
 from costs.layer import RELEVANT
 from costs.orders import Order, Structure
 
@@ -42,15 +42,23 @@ class Line:
             slides: whether it belongs to a window of more than one row, whose tiles overlap.
             coarse: only a few factors far apart.
             tally: counts already made of these tilings, of the same dimension in other orders.
-            room: most words of each anchor's tile; needed in the explicit view.
+            room: most words of each anchor's tile; needed where they are listed loop by loop.
 
         Raises:
             TooMany: there are too many tilings, loop by loop.
         """
         self.structure, self.order, self.dim, self.bound = structure, order, dim, bound
         usable = {name for name, dims, *_ in structure.axes if dim in dims}
-        explicit = structure.view == "explicit"
-        idle = set() if explicit else _idle_stretches(structure, order, dim, slides=slides)
+        by_loop = structure.loop_by_loop
+        unused = _idle_stretches(structure, order, dim, slides=slides)
+        idle, inmost = (set() if by_loop else unused), 0
+        if structure.lean:
+            # where no tile of its operands is inside no loop of it has a tail
+            seen = [
+                order.depth[n] for n, (o, _) in enumerate(structure.anchors) if dim in RELEVANT[o]
+            ]
+            inmost = max(seen, default=0)
+            idle = {i for i, e in enumerate(order.elements) if e == "+" and i >= inmost}
         # positions of the order's elements in this dimension's signature
         self.kept = [
             i for i, e in enumerate(order.elements) if (e in "t+" and i not in idle) or e in usable
@@ -62,10 +70,12 @@ class Line:
             letter.get(order.elements[i], order.elements[i]) for i in self.kept
         )
         limits = tuple(sizes[order.elements[i]] for i in self.kept if order.elements[i] not in "t+")
-        if explicit:
+        if by_loop:
             self.tilings: Factors = enumerate_loops(
-                bound, self.signature, limits, self._list_room(room or ())
-            )
+                bound, self.signature, limits, self._list_room(room or ()),
+                tails=sum(i < inmost for i in self.kept) if structure.lean else None,
+                parted=slides and structure.overlap and not structure.lean,
+            )  # fmt: skip
         else:
             self.tilings = enumerate_factors(bound, self.signature, limits, coarse)
         # loops of these stretches bring an operand nothing new: none that indexes it stands there
@@ -80,7 +90,9 @@ class Line:
         )
         self._tally: Tally = {} if tally is None else tally
         if self.empty:
-            self.tilings = self._without_loops()
+            self.tilings = self.tilings.take(self._has_none(self.empty))
+        if structure.view == "tails" and not slides:
+            self.tilings = self.tilings.take(self._is_settled(unused))
         self.axis_at = {
             order.elements[i]: n for n, i in enumerate(self.kept) if order.elements[i] not in "t+"
         }
@@ -100,14 +112,36 @@ class Line:
             for i in self.kept
         )
 
-    def _without_loops(self) -> Factors:
-        rows = (self.tilings.factors[:, list(self.empty)] == 1).all(axis=1)
-        return Factors(
-            self.tilings.bound,
-            self.tilings.signature,
-            self.tilings.factors[rows],
-            self.tilings.inner[rows],
-        )
+    def _has_none(self, places: Sequence[int]) -> np.ndarray:
+        """Whether a tiling has no loop at these places of the signature."""
+        return (self.tilings.factors[:, list(places)] == 1).all(axis=1)
+
+    def _is_settled(self, unused: set[int]) -> np.ndarray:
+        """Whether no loop of a tiling may be moved out of these stretches without ending a tail.
+
+        A loop moved outwards across an anchor may end the tail there, or one of its own; moved
+        inwards, that of the loop it joins.
+        """
+        signature = self.signature
+        stands = self.stretches[self.kept]
+        ends = np.zeros((len(signature) + 1, len(self.tilings.factors)), bool)
+        for place, letter in enumerate(signature):
+            if letter == "t":
+                loops = tuple(n <= place and e in "t+" for n, e in enumerate(signature))
+                ends[place + 1] = measure_tails(self.tilings, loops) > 0
+            else:
+                ends[place + 1] = ends[place]
+        settled = np.ones(len(self.tilings.factors), bool)
+        for element in unused:
+            stretch = self.stretches[element]
+            mine = [n for n, e in enumerate(signature) if e in "t+" and stands[n] == stretch]
+            if mine:
+                next_ones = [n for n, e in enumerate(signature) if e == "t" and stands[n] > stretch]
+                tail = ends[mine[0]] | ends[mine[-1] + 1]
+                if next_ones:
+                    tail |= ends[next_ones[0] + 1]
+                settled &= self._has_none(mine) | tail
+        return settled
 
     def __len__(self) -> int:
         """Number of tilings."""
@@ -165,14 +199,18 @@ class Line:
         A tail is a last tile at which the innermost loop outside has one iteration. Where loops may
         have been joined it may have had any number of tiles that they leave (lemma 8).
         """
-        if self.structure.view == "explicit":
+        if self.structure.loop_by_loop:
             inside = self.local(depth)
             loops = tuple(
                 n < inside and n not in self.axis_at.values() for n in range(len(self.kept))
             )
-            tails = find_tails(self.tilings, loops)
-            return np.where(tails, 1 - 1 / self._count(loops), 1.0)
+            left = measure_tails(self.tilings, loops)
+            return 1 - np.minimum(left / self.bound, (left > 0) / self._count(loops))
         return np.full(len(self), 1.0 if self.order.is_first(depth) else 0.5)
+
+    def loops_outside(self, depth: int) -> list[int]:
+        """Places of the loops outside a depth of the order."""
+        return [n for n in range(self.local(depth)) if self.signature[n] in "t+"]
 
     def list_loops(self, depth: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Loops outside local `depth`: how many, and the innermost's factor and step [indices]."""
@@ -189,6 +227,37 @@ class Line:
     def perfect(self) -> np.ndarray:
         """Whether the factors divide the bound."""
         return self.tilings.inner[:, 0] == self.bound
+
+    @cached_property
+    def stretches(self) -> np.ndarray:
+        """Number of the stretch of loops that each element of the order belongs to."""
+        return np.cumsum([0, *(e == "t" for e in self.order.elements[:-1])])
+
+    def number_kinds(self, rows: np.ndarray) -> np.ndarray:
+        """Numbers of what is alike in where the loops of some tilings stand and have tails.
+
+        Whether a stretch has a loop, or one that may be several; for every tail, the stretch of the
+        innermost loop that still runs.
+        """
+        tilings = self.tilings.take(rows)
+        loops = [n for n, e in enumerate(self.signature) if e in "t+"]
+        marks = []
+        for stretch in np.unique(self.stretches[[self.kept[n] for n in loops]]):
+            mine = [n for n in loops if self.stretches[self.kept[n]] == stretch]
+            factor = tilings.factors[:, mine]
+            marks.append(((factor > 1).astype(int) + (factor > 3)).sum(axis=1))
+        rest = np.full(len(rows), float(self.bound))
+        outer = np.full(len(rows), -1)
+        for n in range(len(self.kept)):
+            place = tilings.inner[:, n + 1]
+            if n not in loops:
+                rest = np.minimum(rest, place)
+                continue
+            digit = np.floor((rest - 0.5) / place)
+            rest = rest - digit * place
+            outer = np.where(digit > 0, self.stretches[self.kept[n]], outer)
+            marks.append(np.where((tilings.factors[:, n] > 1) & (digit == 0), outer, -2))
+        return np.unique(np.stack(marks, axis=1), axis=0, return_inverse=True)[1].ravel()
 
     def lanes(self, replicated: Sequence[str]) -> np.ndarray:
         """Lanes that do any work along the axes of a level's instances."""

@@ -32,12 +32,53 @@ from costs.window_parts import window_line_part
 MANY = 1_000_000
 """Tilings in all orders from which on those of a single core are opened one by one."""
 
+PAIRS = 3_000_000
+"""Combinations of rows from which on orders are bounded by tiers alone."""
+
 if TYPE_CHECKING:
     from costs.search import Search
 
 
 def list_parts(search: Search, *, coarse: bool = False) -> list[Part]:
-    """The rows of every choice in all orders, less what the incumbent's cost excludes.
+    """The rows of every choice in all orders, less what the incumbent's cost excludes."""
+    parts, big, alive = _list_small(search, coarse=coarse)
+    if big:
+        return BestFirst(search, parts, big).list_parts(np.flatnonzero(alive))
+    return [parts[i] for i in range(len(search.choices))]
+
+
+def find_floors(search: Search) -> np.ndarray:
+    """`(orders,)` objective that no mapping of an order undercuts; infinite above the incumbent."""
+    parts, big, alive = _list_small(search, coarse=False)
+    if big:
+        orders = BestFirst(search, parts, big)
+        search.floors[~alive] = np.inf
+        for number in map(int, np.flatnonzero(alive)):
+            orders.set_floor(number)
+        return np.where(search.floors <= search.limits[0], search.floors, np.inf)
+    listed = search.trim(search.trim([parts[i] for i in range(len(search.choices))]))
+    floors = np.full(len(search.claims), np.inf)
+    counts = [np.bincount(part.order, minlength=len(floors)) for part in listed]
+    pairs = np.prod(np.array(counts, float), axis=0)
+    if search.alone and pairs.sum() > PAIRS:
+        for number in map(int, np.flatnonzero(pairs)):
+            tiers, factor = search.tiers(
+                [p.take(np.flatnonzero(p.order == number)) for p in listed]
+            )
+            if all(map(len, tiers.narrow())):
+                floors[number] = tiers.floor * factor
+        return floors
+    rows = search.join(listed)
+    if len(rows):
+        bounds = search.cost.objective_bound(rows.values, rows.values)[:, 0]
+        np.minimum.at(floors, rows.order, bounds)
+    return floors
+
+
+def _list_small(
+    search: Search, *, coarse: bool
+) -> tuple[dict[int, Part], dict[int, tuple[Group, ...]], np.ndarray]:
+    """Rows of choices, groups of those with too many tilings to be listed at once, orders left.
 
     Choices with few tilings come first; orders in which one of them has no row left are not
     looked into again, and its rows narrow the range of what is to come.
@@ -65,10 +106,7 @@ def list_parts(search: Search, *, coarse: bool = False) -> list[Part]:
         parts[i] = part
         ranges[i] = calc_extremes(part)
         alive = np.isin(np.arange(shape[0]), part.order)
-    if len(parts) < len(counts):
-        big = {i: listed[i] for i in range(len(counts)) if i not in parts}
-        return BestFirst(search, parts, big).list_parts(np.flatnonzero(alive))
-    return [parts[i] for i in range(len(counts))]
+    return parts, {i: listed[i] for i in range(len(counts)) if i not in parts}, alive
 
 
 def _list_part(

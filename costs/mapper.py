@@ -17,7 +17,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from costs.bounds import calc_compulsory_words
-from costs.candidate_cost import skips_padding
+from costs.candidate_cost import overstates
 from costs.conventions import TIMELOOP, Conventions
 from costs.core import Core
 from costs.counts import calc_counts
@@ -102,16 +102,12 @@ def solve(
         cores: cores with the same levels, axes and chains.
         objective: "energy", "latency" or "edp"; ties go to the lower energy, then to fewer cycles,
             then to less traffic at the outermost level and in all.
-        conventions: how accesses are counted; not halo "exact".
+        conventions: how accesses are counted.
         limit_s: see `costs.search.find_candidates`.
         real: whether to look, for a single core, for mappings too whose real cost is less than
             that of the best by equations (1) and (2) (`costs.real_count`).
     """
     check_objective(objective)
-    if conventions.halo == "exact":
-        raise InputError(
-            key="conventions.halo", value="exact", allowed="timeloop or whole in a search"
-        )
     deadline_s = math.inf if limit_s is None else time.monotonic() + limit_s
     candidates = find_candidates(layer, cores, objective, conventions, limit_s)
     structure = Structure.of(layer, cores[0], conventions)
@@ -152,7 +148,7 @@ def solve(
         return found
     rest = find_rest(
         layer, cores[0], objective, conventions, float(calc_goal(found, objective)[0]), deadline_s,
-        rough=not candidates.proved or skips_padding(layer, conventions),
+        rough=not candidates.proved or overstates(layer, conventions),
     )  # fmt: skip
     if rest.mappings:
         found = _select(

@@ -19,7 +19,7 @@ from costs.conventions import Conventions
 from costs.core import Core
 from costs.layer import OPERANDS, REDUCTION, RELEVANT, Layer
 
-View = Literal["usual", "least", "explicit"]
+View = Literal["usual", "least", "tails", "split", "explicit"]
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,9 @@ class Structure:
         overlap: whether an input tile may keep what it shares with the one before.
         view: how rows of multipliers count (docs/theory/mapping_space.md, The real count):
             "usual" by equations (1) and (2), "least" with the least of an overlap that outer
-            loops may keep, "explicit" so too, every loop by itself, with columns for tails.
+            loops may keep, "explicit" so too, every loop by itself, with columns for tails;
+            "split" the same with one loop more in a stretch at most, where that gives a tail, and
+            "tails" less what another row is at least as good as.
     """
 
     chains: tuple[tuple[str, tuple[str, ...]], ...]
@@ -59,8 +61,18 @@ class Structure:
                 if level.replicated
                 and min(level.bandwidth, level.read_bandwidth, level.write_bandwidth) < math.inf
             ),
-            overlap=slides and conventions.halo == "timeloop",
+            overlap=slides and conventions.halo != "whole",
         )
+
+    @property
+    def loop_by_loop(self) -> bool:
+        """Whether tilings are listed loop by loop."""
+        return self.view in ("tails", "split", "explicit")
+
+    @property
+    def lean(self) -> bool:
+        """Whether loops of a stretch are listed apart only where the inner one has a tail."""
+        return self.view in ("tails", "split")
 
     @cached_property
     def anchors(self) -> tuple[tuple[str, str], ...]:
@@ -87,9 +99,30 @@ class Structure:
         return 1 + 2 * len(self.edges)
 
     @cached_property
+    def input_edges(self) -> tuple[int, ...]:
+        """Numbers of the edges that fill tiles of inputs."""
+        return tuple(n for n, (o, _, child) in enumerate(self.edges) if o == "I" and child)
+
+    def once_columns(self, edge: int) -> list[int]:
+        """Columns of the words of input tiles if loops that do not index them bring none again.
+
+        As the parent and the children of an edge see them; not there in the usual view.
+        """
+        if self.view == "usual":
+            return []
+        first = self.first_whole + len(self.anchors) + 2 * self.input_edges.index(edge)
+        return [first, first + 1]
+
+    def input_columns(self, edge: int) -> list[int]:
+        """All columns of the words of input tiles of an edge."""
+        return [1 + 2 * edge, 2 + 2 * edge, *self.once_columns(edge)]
+
+    @cached_property
     def first_held(self) -> int:
         """First column of instances that hold the same output; see `costs.parts`."""
-        return self.first_whole + len(self.anchors) * (self.view != "usual")
+        if self.view == "usual":
+            return self.first_whole
+        return self.first_whole + len(self.anchors) + 2 * len(self.input_edges)
 
     @cached_property
     def first_used(self) -> int:
@@ -138,8 +171,8 @@ class Order:
 
     Attributes:
         anchors: anchor indices, outermost first.
-        elements: per element: "t", the name of an axis, or in the explicit view "+", another loop
-            of the stretch that ends with the next "t".
+        elements: per element: "t", the name of an axis, or in the views loop by loop "+", another
+            loop of the stretch that ends with the next "t".
         depth: elements outside each anchor, by anchor index; all elements for the PEs.
         free: for each anchor, a stretch of loops outside it that holds no loop of its operand and
             brings it nothing new, or -1.
@@ -206,13 +239,16 @@ def list_orders(structure: Structure) -> tuple[Order, ...]:
             closed = {joint for joint, together in zip(joints, shared, strict=True) if together}
             order = _place(structure, merged, closed)
             orders += [order, *_list_freed(structure, order)]
-    if structure.view == "explicit":
-        orders = list(map(_split_stretches, orders))
+    if structure.loop_by_loop:
+        most = 1 if structure.lean else len(anchors)
+        orders = [_split_stretches(order, most) for order in orders]
     return tuple(orders)
 
 
-def _split_stretches(order: Order) -> Order:
+def _split_stretches(order: Order, most: int) -> Order:
     """The order with as many loops of a dimension in a stretch as anchors may have left it.
+
+    So many more than one at most.
 
     An anchor stands outside loops that it could follow at no other cost; two loops of one dimension
     that it parted are then in one stretch (docs/theory/mapping_space.md, The real count).
@@ -221,7 +257,7 @@ def _split_stretches(order: Order) -> Order:
     place = []
     for number, element in enumerate(order.elements):
         if element == "t":
-            elements += ["+"] * sum(order.depth[a] <= number for a in order.anchors)
+            elements += ["+"] * min(most, sum(order.depth[a] <= number for a in order.anchors))
         place.append(len(elements))
         elements.append(element)
     place.append(len(elements))

@@ -121,6 +121,11 @@ def simple_part(structure: Structure, order: Order, line: Line) -> Part:
             line.whole(order.depth[number]) if line.dim in RELEVANT[operand] else np.ones(len(line))
             for number, (operand, _) in enumerate(anchors)
         ]
+        for number in structure.input_edges:
+            for each in _each_lane(structure, *structure.edges[number]):
+                relevant = line.dim in RELEVANT["I"]
+                bound = np.full(len(line), float(line.bound))
+                columns.append(bound if relevant else line.count(0, each))
     for operand, level in anchors:
         if operand == "O":
             relevant = line.dim in RELEVANT["O"]

@@ -32,7 +32,10 @@ def calc_line_range(structure: Structure, sizes: tuple[int, ...], dim: str, boun
     for operand, _, _ in structure.edges:
         words = float(bound) if dim in RELEVANT[operand] else 1.0
         ranges += [(words, math.inf)] * 2
-    ranges += [(0.5, 1.0)] * (structure.first_held - structure.first_whole)
+    if structure.view != "usual":
+        words = float(bound) if dim in RELEVANT["I"] else 1.0
+        ranges += [(0.5, 1.0)] * len(structure.anchors)
+        ranges += [(words, math.inf)] * 2 * len(structure.input_edges)
     for operand, level in structure.anchors:
         if operand == "O":
             relevant = dim in RELEVANT["O"]
@@ -72,11 +75,7 @@ def calc_other_range(structure: Structure, sizes: tuple[int, ...], dim: str, bou
 
 def input_columns(structure: Structure) -> list[int]:
     """Columns of the words of input tiles."""
-    columns = []
-    for number, (operand, _, child) in enumerate(structure.edges):
-        if operand == "I" and child:
-            columns += [1 + 2 * number, 2 + 2 * number]
-    return columns
+    return [c for edge in structure.input_edges for c in structure.input_columns(edge)]
 
 
 def calc_extremes(part: Part) -> tuple[np.ndarray, np.ndarray]:

@@ -22,19 +22,23 @@ from costs.conventions import Conventions
 from costs.core import Core
 from costs.layer import RELEVANT, Layer
 from costs.line import Line
-from costs.listing import list_parts
+from costs.listing import find_floors
 from costs.mapping import Mapping
 from costs.orders import Order, Structure, list_orders
 from costs.parts import Part
 from costs.search import OutOfTime, Search
+from costs.shortfall import find_possible, list_cases
 from costs.tiers import find_different
 from costs.tilings import Group, join_orders
 
 MOST = 3_000
 """Mappings that are written out at most."""
 
-EFFORT = 5_000_000
-"""Rows priced at most, once for all orders and once more for those that this leaves."""
+EFFORT = 100_000_000
+"""Rows priced at most in every step, where no time is given."""
+
+FEW = 4
+"""Orders up to which all kinds of rows are looked at without asking first what dominates."""
 
 Loop = tuple[str, int, int]
 """Dimension, factor, and number of its element in the order."""
@@ -78,57 +82,84 @@ def find_rest(
         deadline_s: when to stop [s of `time.monotonic`].
         rough: whether only a bound is asked for, at little effort.
     """
-    least = Search(layer, [core], objective, conventions, "least")
-    search = Search(layer, [core], objective, conventions, "explicit")
-    for one in (least, search):
+    least, tails, split, search = (
+        Search(layer, [core], objective, conventions, view)
+        for view in ("least", "tails", "split", "explicit")
+    )
+    split.keeps_dominated = search.keeps_dominated = True
+    for one in (least, tails, split, search):
         one.incumbent = np.array([reached])
-        one.deadline_s, one.most_priced = deadline_s, EFFORT
+        one.deadline_s = deadline_s
+        one.most_priced = EFFORT if math.isinf(deadline_s) else math.inf
     if rough:
-        least.deadline_s, least.most_priced = math.inf, EFFORT // 10
+        least.deadline_s, least.most_priced = math.inf, EFFORT // 200
     found: list[tuple[Mapping, np.ndarray]] = []
-    parts, rows = None, None
+    floors = least.floors
     try:
-        parts = least.trim(least.trim(list_parts(least)))
-        rows = None if rough else least.join(parts)
-        for number in map(int, np.unique([] if rows is None else rows.order)):
-            for item in _list_mappings(search, number):
-                found.append(item)
-                if len(found) > MOST:
-                    raise TooMany
+        floors = find_floors(least)
+        if not rough:
+            views = (tails, split) if np.isfinite(floors).sum() > FEW else (split,)
+            for number in map(int, np.argsort(floors, kind="stable")):
+                for one in views:
+                    if np.isfinite(floors[number]):
+                        floors[number] = _find_floor(one, number)
+            for number in map(int, np.flatnonzero(np.isfinite(floors))):
+                for item in _list_mappings(search, number):
+                    found.append(item)
+                    if len(found) > MOST:
+                        raise TooMany
         complete = not rough
     except (OutOfTime, TooMany):
         complete = False
-    bound = reached
-    if not complete:
-        bound = float(least.bound(parts if rows is None else [rows])[0])
+    bound = reached if complete else min(reached, max(float(floors.min()), least.bound(None)[0]))
     extents = [extent for _, extent in found]
     shape = (len(found), len(search.structure.axes))
     return Rest(tuple(m for m, _ in found), np.array(extents).reshape(shape), bound, complete)
 
 
-def _list_mappings(search: Search, number: int) -> Iterator[tuple[Mapping, np.ndarray]]:
-    """Mappings of an order that may really cost less, and the PEs they use."""
+def _list_lines(search: Search, number: int) -> BestFirst:
+    """The tilings of an order, loop by loop."""
     order = list_orders(search.structure)[number]
     sizes = {a[0]: n for a, n in zip(search.structure.axes, search.sizes, strict=True)}
     lines = [
         tuple(
-            Line(search.structure, order, d, n, sizes, room=search.most_words)
+            Line(search.structure, order, d, n, sizes, slides=choice.slides, room=search.most_words)
             for d, n in zip(choice.dims, choice.bounds, strict=True)
         )
         for choice in search.choices
     ]
     groups = {i: (Group(np.array([number]), line),) for i, line in enumerate(lines)}
-    parts = BestFirst(search, {}, groups).narrow(number)
+    return BestFirst(search, {}, groups)
+
+
+def _find_floor(search: Search, number: int) -> float:
+    """What no mapping of an order that falls short of (1) undercuts; infinite if none is left."""
+    lists = _list_lines(search, number)
+    parts = lists.narrow(number)
+    floor = math.inf
+    shape = np.zeros(len(search.claims), object)
+    lines = [line for mine in lists.lines(number) for line in mine]
+    for case, effects in list_cases(search, lists.lines(number), parts) if parts else ():
+        rows = search.join(search.trim([join_orders([part], shape) for part in case]))
+        if search.keeps_dominated and len(rows):
+            rows = rows.take(np.flatnonzero(find_possible(search, lines, rows, effects)))
+        if len(rows):
+            bounds = search.cost.objective_bound(rows.values, rows.values)
+            floor = min(floor, float(bounds.min()))
+    return floor
+
+
+def _list_mappings(search: Search, number: int) -> Iterator[tuple[Mapping, np.ndarray]]:
+    """Mappings of an order that may really cost less, and the PEs they use."""
+    order = list_orders(search.structure)[number]
+    lists = _list_lines(search, number)
+    lines = lists.lines(number)
+    parts = lists.narrow(number)
     if not parts:
         return
     shape = np.zeros(len(search.claims), object)
     kinds, members = zip(*map(_merge, parts), strict=True)
     numbered = [join_orders([part], shape) for part in kinds]
-    # whether anything is left is soon known of the rows that none dominates
-    search.keeps_dominated = False
-    if not len(search.join(search.trim(numbered))):
-        return
-    search.keeps_dominated = True
     joined = search.join(search.trim(numbered))
     place = [joined.dims.index(part.dims[0]) for part in kinds]
     chosen = [

@@ -49,12 +49,14 @@ BEAM = 24
 MANY = 10_000_000
 """Combinations of rows from which on those of a single core are narrowed by tiers before a walk."""
 
+ROOM = 2_000_000
+"""Rows joined without dominance at most, for memory's sake."""
+
 SPLIT = 100_000
 """Combinations of rows from which on those of several cores are joined half by half."""
 
 SLACK = 1 + 1e-9
 """Relative error granted to a bound before it excludes: far more than rounding can cause."""
-
 
 LESS = 1 - 1e-12
 """What of a real cost another must reach to count as less: rounding causes a hundredth of that."""
@@ -329,9 +331,10 @@ class Search:
             pairs = np.arange(start, min(start + CHUNK, int(running[-1])))
             a = np.searchsorted(running, pairs, side="right") - 1
             b = begin[a] + pairs - running[a]
-            pieces.append(
-                self.reduce(join_parts(left, right, a, b, self.claims), low, high, beam=beam)
-            )
+            joined = join_parts(left, right, a, b, self.claims)
+            pieces.append(self.reduce(joined, low, high, beam=beam))
+            if sum(map(len, pieces)) > ROOM and self.keeps_dominated:
+                raise OutOfTime
         if len(pieces) == 1:
             return pieces[0]
         return self.reduce(stack_parts(pieces), low, high, beam=beam)
@@ -361,7 +364,7 @@ def find_candidates(
         layer: the layer.
         cores: cores with the same levels and axes, of any sizes, energies and bandwidths.
         objective: "energy", "latency" or "edp".
-        conventions: how accesses and capacity are counted; the halo is not "exact".
+        conventions: how accesses and capacity are counted.
         limit_s: how long to look for the proof on a single core, once something that fits is known
             [s]; afterwards the best found is given, with a bound.
     """

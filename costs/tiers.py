@@ -58,6 +58,7 @@ class Tier:
 def list_tiers(structure: Structure, levels: tuple[str, ...]) -> tuple[Tier, ...]:
     """The tiers of a kind of core; levels that serve the MACs alone are one."""
     held = {structure.anchors[a][1]: n for n, a in enumerate(structure.holders)}
+    inputs = structure.input_edges
     groups: dict[str, list[int]] = {}
     for level in levels:
         edges = [n for n, edge in enumerate(structure.edges) if edge[1] == level]
@@ -75,6 +76,7 @@ def list_tiers(structure: Structure, levels: tuple[str, ...]) -> tuple[Tier, ...
                 counts=(
                     *(c for n in edges for c in (1 + 2 * n, 2 + 2 * n)),
                     *(structure.first_whole + a for a in anchors if structure.view != "usual"),
+                    *(c for n in edges if n in inputs for c in structure.once_columns(n)),
                 ),
                 held=tuple(structure.first_held + held[end] for end in sorted(ends)),
                 anchors=anchors,

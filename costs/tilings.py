@@ -59,6 +59,11 @@ class Choice:
     bounds: tuple[int, ...]
     pace: tuple[int, int] = (1, 1)
 
+    @property
+    def slides(self) -> bool:
+        """Whether it is a window of more than one row."""
+        return len(self.dims) > 1 and self.bounds[1] > 1
+
 
 @lru_cache(maxsize=32)
 def list_groups(
@@ -66,12 +71,11 @@ def list_groups(
 ) -> tuple[Group, ...]:
     """The groups of orders with the tilings of a choice."""
     axes = {a[0]: n for a, n in zip(structure.axes, sizes, strict=True)}
-    slides = len(choice.dims) > 1 and choice.bounds[1] > 1
     tallies: list[Tally] = [{} for _ in choice.dims]
     alike: dict[object, tuple[list[int], tuple[Line, ...]]] = {}
     for number, order in enumerate(list_orders(structure)):
         lines = tuple(
-            Line(structure, order, d, n, axes, slides=slides, coarse=coarse, tally=tally)
+            Line(structure, order, d, n, axes, slides=choice.slides, coarse=coarse, tally=tally)
             for d, n, tally in zip(choice.dims, choice.bounds, tallies, strict=True)
         )
         alike.setdefault(tuple(line.key for line in lines), ([], lines))[0].append(number)
@@ -110,13 +114,22 @@ def list_part(
     groups = list_groups(structure, sizes, choice, coarse)
     pieces = []
     for group in groups:
-        part = make_part(structure, choice, group, limits)
-        values = part.values.copy()
-        values[:, structure.first_held : structure.first_tile] *= -1
-        keys = np.concatenate([values, part.flagged > 0], axis=1)
-        kept = part.take(find_nondominated(keys, EFFORT))
+        kept = drop_dominated(structure, make_part(structure, choice, group, limits))
         pieces += [in_order(kept, int(number)) for number in group.orders]
     return join_orders(pieces, count_tilings(groups))
+
+
+def drop_dominated(structure: Structure, part: Part, kind: np.ndarray | None = None) -> Part:
+    """The rows of one order that no other, of the same kind, is at least as good as."""
+    values = part.values.copy()
+    values[:, structure.first_held : structure.first_tile] *= -1
+    keys = np.concatenate([values, part.flagged > 0], axis=1)
+    if kind is None:
+        return part.take(find_nondominated(keys, EFFORT))
+    order = np.argsort(kind, kind="stable")
+    groups = np.split(order, np.flatnonzero(np.diff(kind[order])) + 1)
+    kept = [rows[find_nondominated(keys[rows], EFFORT)] for rows in groups if len(rows)]
+    return part.take(np.sort(np.concatenate([order[:0], *kept])))
 
 
 def in_order(part: Part, number: int) -> Part:

@@ -194,12 +194,25 @@ def test_many_cores_at_once_equal_each_alone_bit_for_bit():
             assert together.cycles[i] == cost.cycles
 
 
-def test_unknown_objective_and_halo_are_refused():
-    layer = Layer("linear", K=4, C=6)
+def test_unknown_objective_is_refused():
     with pytest.raises(InputError, match="objective"):
-        best_mapping(layer, buffered(100), "speed")
-    with pytest.raises(InputError, match="halo"):
-        best_mapping(layer, buffered(100), "energy", Conventions(halo="exact"))
+        best_mapping(Layer("linear", K=4, C=6), buffered(100), "speed")
+
+
+def test_exact_halo_is_proved_without_windows_and_bounded_with_them():
+    exact = Conventions(halo="exact")
+    core = Core("small", buffered(7).levels, (), mac_energy_pj=0.5)
+    for layer in (Layer("linear", K=3, C=2), Layer("gaps", C=2, P=3, stride=(2, 1))):
+        best = best_mapping(layer, core, "energy", exact)
+        expected, _ = walk_best(layer, core, ["energy"], exact)
+        assert best.proved
+        assert best.cost.energy_pj == pytest.approx(expected["energy"], rel=1e-12)
+    layer = Layer("window", K=2, P=3, R=2, bits_psum=8)
+    best = best_mapping(layer, core, "energy", exact)
+    expected, _ = walk_best(layer, core, ["energy"], exact)
+    assert not best.proved
+    assert best.bound <= expected["energy"] <= best.cost.energy_pj
+    assert best.cost.energy_pj <= best_mapping(layer, core).cost.energy_pj
 
 
 def test_nondominated_rows_against_all_pairs():

@@ -10,7 +10,7 @@ import math
 import numpy as np
 import pytest
 
-from costs.candidates import enumerate_factors, enumerate_loops, find_tails
+from costs.candidates import enumerate_factors, enumerate_loops, measure_tails
 from costs.conventions import TIMELOOP, Conventions
 from costs.core import Axis, Core, MemoryLevel
 from costs.encode import encode_mapping
@@ -194,7 +194,7 @@ def test_every_tail_of_a_dimension_is_listed():
     # all chains of three loops without an idle one: what remains where, with its tail
     bound, place = 13, 2
     listed = enumerate_loops(bound, "ttt", (), (math.inf,) * 3)
-    tails = find_tails(listed, (True, True, False))
+    tails = measure_tails(listed, (True, True, False)) > 0
     kept = {tuple(row) for row in listed.factors[tails].astype(int)}
     for inner, middle in itertools.product(range(1, bound + 1), repeat=2):
         outer = -(-bound // (inner * middle))

@@ -1,0 +1,236 @@
+"""Mappings of one order whose real count may fall short of equation (1), by where and how it does.
+
+A tail hides words of a tile from the innermost loop outside it that indexes its operand; that loop
+is of one dimension, so that at every anchor the tails of one dimension count, or none. An input
+tile may keep overlaps over outer loops of one window alone. Which of these it is, is branched on
+anchor by anchor: rows of the dimension named must have the effect there, all others count by (1).
+Mappings without any are left out, for none of them really costs less than the best by (1)
+(docs/theory/mapping_space.md, The real count).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from costs.layer import RELEVANT
+from costs.line import Line
+from costs.orders import Order
+from costs.parts import Part
+from costs.search import Search
+from costs.tilings import drop_dominated
+from costs.window_parts import CARRIED
+
+Parts = list[Part]
+Effects = dict[int, tuple[int, bool]]
+"""The part whose dimensions have an effect at an anchor, and whether overlaps are carried there."""
+
+
+def list_cases(
+    search: Search, lines: Sequence[Sequence[Line]], parts: Parts
+) -> Iterator[tuple[Parts, Effects]]:
+    """Rows of one order by what of their counts falls short, as far as bounds by tiers leave any.
+
+    Args:
+        search: the search, in a view loop by loop.
+        lines: tilings of the dimensions of every choice.
+        parts: rows of every choice in the order.
+    """
+    if not search.alone:
+        # no bounds by tiers: anything may fall short at once
+        yield parts, {}
+        return
+    structure = search.structure
+    parents = {(o, child): parent for o, parent, child in structure.edges}
+    levels = search.cost.levels
+    # traffic of outer levels costs most
+    anchors = sorted(
+        range(len(structure.anchors)), key=lambda a: levels.index(parents[structure.anchors[a]])
+    )
+    yield from _Cases(search, lines).branch(parts, anchors, {})
+
+
+class _Cases:
+    """The cases of one order."""
+
+    def __init__(self, search: Search, lines: Sequence[Sequence[Line]]):
+        """Nothing is assumed yet."""
+        self.search, self.lines = search, lines
+
+    def branch(
+        self, parts: Parts, anchors: list[int], effects: Effects
+    ) -> Iterator[tuple[Parts, Effects]]:
+        """The cases of the anchors that are left, `effects` being those of the ones before."""
+        search = self.search
+        parts = search.narrow_order(parts)
+        if not parts or not (effects or any(map(len, _list_short(search, parts, anchors)))):
+            return
+        for place, anchor in enumerate(anchors):
+            short = _list_short(search, parts, [anchor])
+            if any(map(len, short)):
+                rest = anchors[place + 1 :]
+                for i, rows in enumerate(short):
+                    for carried in (False, True):
+                        mine = rows[(parts[i].flagged[rows, anchor] >= CARRIED) == carried]
+                        more = effects | {anchor: (i, carried)}
+                        chosen = _count_by_1(search, parts, anchor, i, mine)
+                        for some in self._list_places(chosen, anchor, i, carried=carried):
+                            yield from self.branch(some, rest, more)
+                yield from self.branch(_count_by_1(search, parts, anchor), rest, effects)
+                return
+        yield parts, effects
+
+    def _list_places(
+        self, parts: Parts, anchor: int, one: int, *, carried: bool
+    ) -> Iterator[Parts]:
+        """The parts by the stretch of the loop inside which no other that indexes may stand.
+
+        Rows of one part have an effect at an anchor. Where dominance has dropped rows whose loops
+        stand elsewhere nothing can be said of these.
+        """
+        if not len(parts[one]):
+            return
+        if self.search.structure.view == "tails":
+            yield parts
+            return
+        structure = self.search.structure
+        operand, depth = structure.anchors[anchor][0], self.lines[0][0].order.depth[anchor]
+        last = [
+            Loops(self.lines[i][0].order, self.lines[i], part).last(RELEVANT[operand], depth)
+            for i, part in enumerate(parts)
+        ]
+        if carried:
+            last[one] = parts[one].flagged[:, anchor] - CARRIED
+        for stretch in np.unique(last[one]):
+            yield [
+                part.take(np.flatnonzero(at == stretch if i == one else at <= stretch))
+                for i, (part, at) in enumerate(zip(parts, last, strict=True))
+            ]
+
+
+def _list_short(search: Search, parts: Parts, anchors: list[int]) -> list[np.ndarray]:
+    """Rows of every part whose words at one of these anchors may fall short."""
+    columns = [search.structure.first_whole + a for a in anchors]
+    return [
+        np.flatnonzero(
+            (part.values[:, columns] < 1).any(axis=1)
+            | (part.flagged[:, anchors] >= CARRIED).any(axis=1)
+        )
+        for part in parts
+    ]
+
+
+def _count_by_1(
+    search: Search, parts: Parts, anchor: int, one: int = -1, rows: np.ndarray | None = None
+) -> Parts:
+    """The parts with the words of an anchor counted by (1), but for these rows of one part."""
+    structure = search.structure
+    column = structure.first_whole + anchor
+    chosen = []
+    for i, part in enumerate(parts):
+        if i == one:
+            assert rows is not None
+            chosen.append(part.take(rows))
+            continue
+        values = part.values.copy()
+        values[:, column] = 1.0
+        usual = np.flatnonzero(part.flagged[:, anchor] < CARRIED)
+        fewer = replace(part, values=values).take(usual)
+        if structure.view == "tails" and (part.values[usual, column] < 1).any():
+            fewer = drop_dominated(structure, fewer)
+        chosen.append(fewer)
+    return chosen
+
+
+class Loops:
+    """The loops of complete rows of one order, and where they stand."""
+
+    def __init__(self, order: Order, lines: Sequence[Line], rows: Part):
+        """Gather the factors.
+
+        Args:
+            order: the order.
+            lines: the tilings of every dimension.
+            rows: complete rows.
+        """
+        self.order = order
+        self.bounds = {line.dim: line.bound for line in lines}
+        self.factors = {}
+        for line in lines:
+            factors = np.ones((len(rows), len(order.elements)), np.int64)
+            picked = line.tilings.factors[rows.choice[:, rows.dims.index(line.dim)]]
+            factors[:, line.kept] = picked
+            self.factors[line.dim] = factors
+        self.running = np.array([element in "t+" for element in order.elements])
+        # loops of one stretch may stand in any order
+        self.stretch = lines[0].stretches
+
+    def outside(self, depth: int) -> np.ndarray:
+        """Elements of loops outside a depth of the order."""
+        return np.flatnonzero(self.running[:depth])
+
+    def last(self, dims: Collection[str], depth: int) -> np.ndarray:
+        """Stretch of the innermost loop of some dimensions outside a depth, -1 without one."""
+        at = self.outside(depth)
+        found = np.full(len(next(iter(self.factors.values()))), -1)
+        for dim in set(dims) & set(self.factors):
+            there = np.where(self.factors[dim][:, at] > 1, self.stretch[at], -1)
+            found = np.maximum(found, there.max(axis=1, initial=-1))
+        return found
+
+    def hides(self, dim: str, depth: int, free: Collection[str]) -> np.ndarray:
+        """Whether there are loops over which the last tile of a dimension stays, by its tail.
+
+        Args:
+            dim: the dimension.
+            depth: depth of the tile in the order.
+            free: dimensions that do not index its operand.
+        """
+        factors = self.factors[dim]
+        place = np.cumprod(factors[:, ::-1], axis=1)[:, ::-1] // factors
+        rest = np.full(len(factors), self.bounds[dim])
+        inner, outer = np.full((2, len(factors)), -1)
+        tail, between = np.zeros((2, len(factors)), bool)
+        for element in range(depth):
+            if not self.running[element]:
+                rest = np.minimum(rest, place[:, element])
+                continue
+            digit = (rest - 1) // place[:, element]
+            rest = rest - digit * place[:, element]
+            loop = factors[:, element] > 1
+            inner = np.where(loop, self.stretch[element], inner)
+            outer = np.where(digit > 0, self.stretch[element], outer)
+            tail = np.where(loop, digit == 0, tail)
+        for other in set(free) & set(self.factors):
+            for element in self.outside(depth):
+                at = self.stretch[element]
+                between |= (outer <= at) & (at <= inner) & (self.factors[other][:, element] > 1)
+        return tail & between
+
+
+def find_possible(
+    search: Search, lines: Sequence[Line], rows: Part, effects: Effects
+) -> np.ndarray:
+    """Whether complete rows of a case can have its effects.
+
+    A tail hides words only over loops that do not index the operand between the two loops that
+    make it, and its inner one is the innermost that does. So are the loops that carry an overlap.
+    """
+    structure, order = search.structure, lines[0].order
+    loops = Loops(order, lines, rows)
+    able = np.ones(len(rows), bool)
+    dims = {line.dim for line in lines}
+    for anchor, (part, carried) in effects.items():
+        operand, depth = structure.anchors[anchor][0], order.depth[anchor]
+        mine = [d for d in search.choices[part].dims if d in RELEVANT[operand] and d in dims]
+        if carried:
+            # see to it that no other loop stands inside was all there was to do
+            continue
+        some = np.zeros(len(rows), bool)
+        for dim in mine:
+            inmost = loops.last(RELEVANT[operand] - {dim}, depth) <= loops.last([dim], depth)
+            some |= inmost & loops.hides(dim, depth, dims - RELEVANT[operand])
+        able &= some
+    return able
