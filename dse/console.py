@@ -11,13 +11,14 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+_Item = TypeVar("_Item")
 _REFRESH_S = 0.1
 _PLAIN_EVERY_S = 5.0
 _PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
@@ -91,6 +92,14 @@ class Monitor:
             live.start()
             self._live = live
         live.update(Text(line, no_wrap=True, overflow="ellipsis"), refresh=True)
+
+
+def follow(items: Sequence[_Item], what: str) -> Iterable[_Item]:
+    """The items one after another, with a bar on a terminal while they are worked on."""
+    from rich.progress import track  # takes a while to import
+
+    console = Console(stderr=True)
+    return track(items, what, console=console, transient=True, disable=not console.is_terminal)
 
 
 def print_json(data: Any) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from costs.errors import InputError
 from dse.breakdown import Breakdown, LayerCost
-from dse.console import format_value, print_json, print_line, print_table
+from dse.console import follow, format_value, print_json, print_line, print_table
 
 if TYPE_CHECKING:
     from costs.gpu_waves import Gpu
@@ -123,7 +123,7 @@ def evaluate_network_command(
     core = load_core(hardware)
     workload = read_workload(network, batch, input_size)
     rows = evaluate_network(
-        workload.layers,
+        follow(workload.layers, "searching mappings"),
         core,
         objective,  # pyright: ignore[reportArgumentType]
         CONVENTIONS[conventions],
@@ -143,9 +143,10 @@ def evaluate_network_command(
     print_table(("part", "energy_pj"), list(levels), title="energy by part")
     open_ = [row.best for row in rows if not row.best.proved]
     if open_:
+        given = "effort" if math.isinf(proof_s) else f"{proof_s:g} s"
         print_line(
             f"{len(open_)} of {len(rows)} layers: the best mapping found, not proved to be the "
-            f"best with the effort and the {proof_s:g} s that each is given; --json has the bounds"
+            f"best with the {given} that each is given; --json has the bounds"
         )
 
 
