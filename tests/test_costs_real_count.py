@@ -69,6 +69,11 @@ BELOW = {
         registers(words={"I": 1.0, "O": 2.0}, drain_pj=333.0, fill_pj=(1.0, 333.0)),
         "energy", TIMELOOP, 4008,
     ),
+    "carried_over_a_parted_loop": (  # R carries between two loops of P in one stretch
+        Layer("window", K=2, P=6, R=3, bits_psum=8),
+        registers(words={"W": 8.0, "I": 1.0}, fill_pj=(16.0, 10.0)),
+        "energy", TIMELOOP, 348.048,
+    ),
 }  # fmt: skip
 
 
