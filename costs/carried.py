@@ -39,6 +39,8 @@ def calc_most_carried(out: Chain, kernel: Chain, length: int, first: int = 0) ->
     Returns:
         Rows, over all tiles of one instance; 0 where no outer loop carries any.
     """
+    if not out and not kernel:
+        return 0  # a window whose loops all stand inside the tile
     most = 0
     for mine, other in itertools.product(_list_parted(0, out), _list_parted(1, kernel)):
         for loops in _list_merged(mine, other):

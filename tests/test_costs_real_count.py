@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from costs.candidates import enumerate_factors, enumerate_loops, measure_tails
+from costs.carried import calc_most_carried
 from costs.conventions import TIMELOOP, Conventions
 from costs.core import Axis, Core, MemoryLevel
 from costs.encode import encode_mapping
@@ -217,3 +218,7 @@ def test_bound_holds_where_the_effort_ends():
     hurried = best_mapping(layer, load_core("tpu_like"), limit_s=0.0)
     assert not hurried.proved
     assert hurried.bound <= best.cost.energy_pj
+
+
+def test_a_window_without_loops_outside_a_tile_carries_nothing():
+    assert calc_most_carried((), (), 3) == 0
