@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -95,13 +95,22 @@ def build_problem(
     chip: Chip,
     objective: str,
     only: tuple[np.ndarray, np.ndarray] | None = None,
+    cache_dir: Path | None = None,
+    follow: Callable[[Sequence[Block]], Iterable[Block]] = iter,
 ) -> Problem:
-    """A workload on a chip with all its cost tables, or with those of one design alone."""
+    """A workload on a chip with all its cost tables, or with those of one design alone.
+
+    Args:
+        workload, boundaries, chip, objective: as in `assemble` and `calc_block`.
+        only: widths and knobs of the one design.
+        cache_dir: where tables are kept; None computes anew.
+        follow: goes through the blocks, say with a bar; each may take seconds.
+    """
     blocks = list_blocks(boundaries, workload, chip, only)
     tables: dict[Block, np.ndarray] = {}
-    for block in blocks:
+    for block in follow(blocks):
         if block.content not in tables:
-            tables[block.content] = calc_block(block, chip, objective)
+            tables[block.content] = calc_block(block, chip, objective, cache_dir)
     return assemble(workload, boundaries, chip, blocks, [tables[block.content] for block in blocks])
 
 

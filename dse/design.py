@@ -17,6 +17,7 @@ from costs.chip_tables import build_problem
 from costs.errors import InputError
 from costs.pipeline import FOLLOWED, list_operations, run_inputs
 from costs.problem import Boundary, Problem
+from costs.tables import default_cache_dir
 from dse.config import Experiment, parse_config
 from dse.context import Context, make_context
 from dse.data import DataSet, load_data, outline_data
@@ -176,6 +177,7 @@ def place(
         context.chip,
         objective=config.mapping_objective,
         only=(np.array(widths), np.array(knobs)),
+        cache_dir=default_cache_dir(),
     )
     return PlacedDesign(
         design, context, problem, np.array(widths), np.array(knobs), np.array(assignment)

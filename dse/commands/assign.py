@@ -10,7 +10,7 @@ import numpy as np
 from costs.chip import Chip
 from costs.errors import InputError
 from costs.workload import Workload
-from dse.console import format_value, print_json, print_line, print_table
+from dse.console import follow, format_value, print_json, print_line, print_table
 
 OBJECTIVES = {
     "interval": "interval_s",
@@ -40,6 +40,7 @@ def assign_command(
     from costs.exact_search import improve_exactly
     from costs.library import load_chip
     from costs.problem_instance import instance_of
+    from costs.tables import default_cache_dir
     from dse.assignment_solvers import PROOFS, find_solver, solve_in_order
     from dse.commands.evaluate import read_workload
 
@@ -53,7 +54,15 @@ def assign_command(
         workload, start = _split(workload, chip)
     widths, knobs = np.zeros(0, int), np.array([kind.default for kind in chip.types])
     mapped = objective if objective in ("energy", "latency") else "edp"
-    problem = build_problem(workload, (), chip, mapped, only=(widths, knobs))
+    problem = build_problem(
+        workload,
+        (),
+        chip,
+        mapped,
+        only=(widths, knobs),
+        cache_dir=default_cache_dir(),
+        follow=lambda blocks: follow(blocks, "searching mappings"),
+    )
     instance = instance_of(problem, widths, knobs)
     surrogate = "interval" if objective == "latency" else objective
     cost = OBJECTIVES[objective]
