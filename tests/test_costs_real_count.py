@@ -222,3 +222,28 @@ def test_bound_holds_where_the_effort_ends():
 
 def test_a_window_without_loops_outside_a_tile_carries_nothing():
     assert calc_most_carried((), (), 3) == 0
+
+
+LARGE = {
+    "3x3, 64 channels": Layer("conv", K=64, C=64, P=56, Q=56, R=3, S=3, padding=((1, 1), (1, 1))),
+    "7x7, stride 2": Layer(
+        "first", K=64, C=3, P=112, Q=112, R=7, S=7, stride=(2, 2), padding=((3, 2), (3, 2))
+    ),
+    "downsample": Layer("down", K=128, C=64, P=28, Q=28, stride=(2, 2)),
+    "fully connected": Layer("fc", K=100, C=512),
+}
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_a_large_layer_on_eyeriss_ends_with_a_mapping_and_a_bound(name, monkeypatch):
+    monkeypatch.setattr("costs.real_count.EFFORT", 1_000_000)
+    layer, core = LARGE[name], load_core("eyeriss")
+    # the largest stops at its first look
+    best = best_mapping(layer, core, limit_s=1.0 if layer.name == "first" else None)
+    cost = evaluate(layer, core, best.mapping)
+    assert cost == best.cost
+    assert cost.fits
+    assert cost.utilization <= 1
+    assert 0 < best.bound <= cost.energy_pj * (1 + 1e-12)
+    assert best.proved == (best.bound > cost.energy_pj * (1 - 1e-12))
+    assert best.least_by_1 or layer.name == "first"
