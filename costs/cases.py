@@ -97,6 +97,7 @@ class ConventionsSpec(Spec):
     padding: Literal["counted", "skipped"] = "counted"
     drain_reads: bool = False
     first_read: Literal["elided", "at_mac", "counted"] = "elided"
+    accesses: Literal["fractional", "whole"] = "fractional"
     buffering: Literal[1, 2] = 1
     overlap: bool = True
     fill: bool = False

@@ -27,6 +27,9 @@ class Conventions:
         first_read: whether the first accumulation into an output reads it: "elided" nowhere
             (Timeloop, AccelForge), "at_mac" only in the level next to the MACs (the analytical
             model of DOSA), "counted" wherever partial sums return (ZigZag).
+        accesses: whether a tile that fills the last access of its transfer only in part pays that
+            part, "fractional" (Timeloop), or all of it, "whole": tiles of one operand at one level
+            count as all of the same, average, size (ZigZag).
         buffering: tiles of which every level keeps this many; divides the capacity.
         overlap: whether transfers and computation run at the same time; otherwise their times add.
         fill: whether loading the first tiles and draining the last outputs is added.
@@ -36,6 +39,7 @@ class Conventions:
     padding: Literal["counted", "skipped"] = "counted"
     drain_reads: bool = False
     first_read: Literal["elided", "at_mac", "counted"] = "elided"
+    accesses: Literal["fractional", "whole"] = "fractional"
     buffering: Literal[1, 2] = 1
     overlap: bool = True
     fill: bool = False
@@ -61,6 +65,11 @@ ACCELFORGE = Conventions(halo="whole", drain_reads=True)
 """AccelForge."""
 
 ZIGZAG = Conventions(
-    halo="whole", padding="skipped", drain_reads=True, first_read="counted", fill=True
+    halo="whole",
+    padding="skipped",
+    drain_reads=True,
+    first_read="counted",
+    accesses="whole",
+    fill=True,
 )
 """ZigZag: the counts; its stall model is not reproduced."""

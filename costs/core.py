@@ -84,6 +84,8 @@ class MemoryLevel:
         write_bandwidth: of one instance [bytes/cycle].
         bandwidth: of reads and writes together where they share a port, one instance [bytes/cycle].
         width_bits: bits moved by one access [bits].
+        least_bits: bits that the smallest access moves, at that part of the energy; transfers are
+            in multiples of it where accesses are whole; `width_bits` if None [bits].
         read_energy_pj: energy of reading `width_bits` [pJ].
         write_energy_pj: energy of writing `width_bits` [pJ].
         replicated: names of the axes along which each PE index has its own instance.
@@ -101,6 +103,7 @@ class MemoryLevel:
     write_bandwidth: float = math.inf
     bandwidth: float = math.inf
     width_bits: int = 8
+    least_bits: int | None = None
     read_energy_pj: float = 0.0
     write_energy_pj: float = 0.0
     replicated: tuple[str, ...] = ()
@@ -134,9 +137,20 @@ class MemoryLevel:
             _check_number(f"{self.name}.capacity_bytes", shares, positive=True)
         for key in ("read_bandwidth", "write_bandwidth", "bandwidth", "width_bits"):
             _check_number(f"{self.name}.{key}", getattr(self, key), positive=True)
+        if self.least_bits is not None and not 1 <= self.least_bits <= self.width_bits:
+            raise InputError(
+                key=f"{self.name}.least_bits",
+                value=self.least_bits,
+                allowed=f"1 to {self.width_bits}, the width",
+            )
         for key in ("read_energy_pj", "write_energy_pj", "leakage_w", "area_mm2"):
             if getattr(self, key) is not None:
                 _check_number(f"{self.name}.{key}", getattr(self, key), positive=False)
+
+    @property
+    def access_bits(self) -> int:
+        """Bits of the smallest access [bits]."""
+        return self.least_bits or self.width_bits
 
     @property
     def total_capacity_bytes(self) -> float:

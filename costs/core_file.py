@@ -109,6 +109,7 @@ def _build_level(spec: LevelSpec, index: int, technology: Technology | None) -> 
         write_bandwidth=_or_infinite(spec.write_bandwidth_bytes_per_cycle),
         bandwidth=_or_infinite(spec.bandwidth_bytes_per_cycle),
         width_bits=spec.width_bits,
+        least_bits=spec.least_bits,
         read_energy_pj=read_pj or 0.0,
         write_energy_pj=write_pj or 0.0,
         replicated=tuple(spec.replicated),

@@ -18,8 +18,8 @@ from costs.digits import as_rank, sum_last
 from costs.encode import Array, CoreArrays, LayerArrays, MappingArrays
 from costs.errors import InputError
 from costs.halo import calc_advance, calc_carries, calc_shared_by_advance
-from costs.layer import DIMS, OPERANDS
-from costs.tiles import Tiles
+from costs.layer import DIMS, OPERANDS, RELEVANT
+from costs.tiles import Tiles, calc_turns
 from costs.window import (
     Lines,
     calc_box_sums,
@@ -55,6 +55,8 @@ class Counts(NamedTuple):
         filled: [t, c] words written into the child.
         drained: [t, c] words read from the child on their way up.
         partial: [t, c] whether partial sums cross: some output is written more than once.
+        above, below: [t, c] words of an average transfer at the parent's and the child's port;
+            `None` where accesses are fractional.
     """
 
     served: Array
@@ -62,6 +64,8 @@ class Counts(NamedTuple):
     filled: Array
     drained: Array
     partial: Array
+    above: Array | None = None
+    below: Array | None = None
 
 
 def calc_counts(
@@ -113,13 +117,46 @@ def calc_counts(
     served = xp.where(is_out, reads - xp.where(counted, 0.0, seen_above), reads)
     returning = partial & (conventions.first_read == "counted")
     filled = xp.where(is_out, fills - xp.where(returning, 0.0, seen), fills)
+    above = below = None
+    if conventions.accesses == "whole":
+        sent, arrived = calc_transfers(core, mapping, tiles, xp)
+        above, below = reads / sent, fills / arrived
     return Counts(
         served=xp.where(exists, served, 0.0),
         taken=xp.where(exists & is_out, reads, 0.0),
         filled=xp.where(exists & ~to_mac, filled, 0.0),
         drained=xp.where(exists & is_out & ~to_mac & conventions.drain_reads, fills, 0.0),
         partial=exists & is_out & partial,
+        above=above,
+        below=below,
     )
+
+
+def calc_transfers(
+    core: CoreArrays, mapping: MappingArrays, tiles: Tiles, xp: ModuleType
+) -> tuple[Array, Array]:
+    """Transfers from each parent, for all instances it serves at once, and to each child. [t, c].
+
+    Tiles brought in, each as often as in (4), whatever their size (eq. 14).
+    """
+    turns = calc_turns(core, mapping, tiles, xp)
+    sides = ((*turns, tiles.reads), (tiles.all_tiles, tiles.last_tiles, tiles.fills))
+    totals = []
+    for every, at_last, visits in sides:
+        columns = []
+        for t, operand in enumerate(OPERANDS):
+            usual, last = _changes(mapping, tiles, t, xp)
+            upto = None
+            for d in map(DIMS.index, sorted(RELEVANT[operand])):
+                ends = at_last[..., t, :, d, None]
+                rest = every[..., t, :, d, None] - ends
+                number = xp.where(usual[..., d, :], rest, 0.0) + xp.where(
+                    last[..., d, :], ends, 0.0
+                )
+                upto = number if upto is None else upto * number
+            columns.append(_sum_changes(upto, visits[..., t, :, :]))
+        totals.append(xp.stack(columns, axis=-2))
+    return totals[0], totals[1]
 
 
 class _Words(NamedTuple):
@@ -162,9 +199,13 @@ def _calc_inputs(
     storage, macs = slice(0, -1), slice(-1, None)
     lines: dict[str, Lines] = {}
     if skip or conventions.halo == "exact":
-        lines = _number_all(mapping, tiles, storage, limits, xp)
+        # the tile before matters to what is kept of it
+        kept = conventions.halo != "whole"
+        lines = _number_all(mapping, tiles, storage, limits, xp, before_too=kept)
     if skip:
-        at_mac = calc_real_sums(layer, _number_all(mapping, tiles, macs, limits, xp), xp)
+        at_mac = calc_real_sums(
+            layer, _number_all(mapping, tiles, macs, limits, xp, before_too=False), xp
+        )
         stored = calc_real_sums(layer, lines, xp)
         sums = tuple(xp.concatenate(part, axis=-3) for part in zip(stored, at_mac, strict=True))
     else:
@@ -203,6 +244,8 @@ def _number_all(
     children: slice,
     limits: Limits | None,
     xp: ModuleType,
+    *,
+    before_too: bool,
 ) -> dict[str, Lines]:
     """The tiles of P, R, Q and S one by one, as many as there are where `limits` says nothing."""
     lines: dict[str, Lines] = {}
@@ -222,7 +265,7 @@ def _number_all(
                 allowed=f"at most {_MAX_PAIRS} along height or width",
             )
     for dim, most in zip("PRQS", numbers, strict=True):
-        lines[dim] = number_tiles(mapping, tiles, dim, children, most, xp)
+        lines[dim] = number_tiles(mapping, tiles, dim, children, most, xp, before_too=before_too)
     return lines
 
 

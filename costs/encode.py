@@ -71,6 +71,7 @@ class CoreArrays(NamedTuple):
         limited: [l, t] whether the operand counts against the capacity.
         read_bandwidth, write_bandwidth, bandwidth: [l] of one instance [bytes/cycle].
         width: [l] bits of an access [bits].
+        least: [l] bits of the smallest access [bits].
         read_energy, write_energy: [l] of one access [pJ].
         leakage: [l] of one instance [W].
         mac_energy: [] of one MAC [pJ].
@@ -90,6 +91,7 @@ class CoreArrays(NamedTuple):
     write_bandwidth: Array
     bandwidth: Array
     width: Array
+    least: Array
     read_energy: Array
     write_energy: Array
     leakage: Array
@@ -178,6 +180,7 @@ def encode_core(core: Core, layer: Layer) -> CoreArrays:
         write_bandwidth=_floats([level.write_bandwidth for level in levels]),
         bandwidth=_floats([level.bandwidth for level in levels]),
         width=_floats([level.width_bits for level in levels]),
+        least=_floats([level.access_bits for level in levels]),
         read_energy=_floats([level.read_energy_pj for level in levels]),
         write_energy=_floats([level.write_energy_pj for level in levels]),
         leakage=_floats([level.leakage_w for level in levels]),

@@ -18,7 +18,8 @@ class Traffic(NamedTuple):
 
     Attributes:
         read_words, write_words: [l, t] words.
-        read_bits, write_bits: [l, t] bits; partial sums are wider than finished outputs.
+        read_bits, write_bits: [l, t] bits that the accesses move; partial sums are wider than
+            finished outputs, and whole accesses move the rest of the last one of a transfer too.
         held_bits: [l, t] bits of a word of the tile that the level holds.
     """
 
@@ -34,12 +35,28 @@ def calc_traffic(layer: LayerArrays, core: CoreArrays, counts: Counts, xp: Modul
     is_out = as_rank(np.arange(3)[:, None] == OPERANDS.index("O"), counts.partial)
     whole, psum = layer.bits[..., :, None], layer.bits_psum[..., None, None]
     bits = xp.where(is_out & counts.partial, psum, whole)
+    above = below = bits
+    if counts.above is not None:
+        at_parent = sum_last(core.parent * core.least[..., None, None, :])
+        # the MACs, the last child, have no port
+        at_child = xp.concatenate([core.least, xp.ones_like(core.least[..., :1])], axis=-1)
+        above = bits * _fill_accesses(counts.above * bits, at_parent, xp)
+        below = bits * _fill_accesses(counts.below * bits, at_child[..., None, :], xp)
     return Traffic(
         read_words=_at_levels(core, counts.served, counts.drained, xp),
         write_words=_at_levels(core, counts.taken, counts.filled, xp),
-        read_bits=_at_levels(core, counts.served * bits, counts.drained * bits, xp),
-        write_bits=_at_levels(core, counts.taken * bits, counts.filled * bits, xp),
+        read_bits=_at_levels(core, counts.served * above, counts.drained * below, xp),
+        write_bits=_at_levels(core, counts.taken * above, counts.filled * below, xp),
         held_bits=_at_levels(core, bits, 0.0 * bits, xp),
+    )
+
+
+def _fill_accesses(bits: Array, width: Array, xp: ModuleType) -> Array:
+    """What a transfer of so many bits in whole accesses is larger by, a factor (eq. 15)."""
+    accesses = bits / xp.where(width > 0, width, 1.0)
+    # what is whole but for rounding is whole
+    return xp.where(
+        bits > 0, xp.ceil(accesses * (1 - 1e-6)) / xp.where(bits > 0, accesses, 1.0), 1.0
     )
 
 

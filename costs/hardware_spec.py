@@ -73,6 +73,7 @@ class LevelSpec(Spec):
     operands: list[Operand] = Field(min_length=1)
     capacity_bytes: Positive | dict[Operand, Positive] | None = None
     width_bits: Annotated[int, Field(ge=1, le=2**20)] = 64
+    least_bits: Annotated[int, Field(ge=1, le=2**20)] | None = None
     read_bandwidth_bytes_per_cycle: Positive | None = None
     write_bandwidth_bytes_per_cycle: Positive | None = None
     bandwidth_bytes_per_cycle: Positive | None = None

@@ -38,6 +38,7 @@ from costs.latency import calc_cycles
 from costs.layer import OPERANDS, Layer
 from costs.mapping import Mapping
 from costs.orders import Structure, list_orders
+from costs.polish import make_price, polish
 from costs.real_count import find_rest
 from costs.search import Candidates, find_candidates
 from costs.tiles import calc_tiles
@@ -105,10 +106,18 @@ def solve(
         conventions: how accesses are counted.
         limit_s: see `costs.search.find_candidates`.
         real: whether to look, for a single core, for mappings too whose real cost is less than
-            that of the best by equations (1) and (2) (`costs.real_count`).
+            that of the best by equations (1) and (2) (`costs.real_count`); where accesses are
+            whole, which those leave out, with half of the time (`costs.polish`).
     """
     check_objective(objective)
     deadline_s = math.inf if limit_s is None else time.monotonic() + limit_s
+    whole = conventions.accesses == "whole"
+    if whole and len({tuple(level.access_bits for level in core.levels) for core in cores}) > 1:
+        raise InputError(
+            key="conventions.accesses", value="whole", allowed="cores with accesses of one width"
+        )
+    if whole and real and limit_s is not None:
+        limit_s /= 2
     candidates = find_candidates(layer, cores, objective, conventions, limit_s)
     structure = Structure.of(layer, cores[0], conventions)
     orders = list_orders(structure)
@@ -148,14 +157,19 @@ def solve(
         return found
     rest = find_rest(
         layer, cores[0], objective, conventions, float(calc_goal(found, objective)[0]), deadline_s,
-        rough=not candidates.proved or overstates(layer, conventions),
+        rough=not candidates.proved or overstates(layer, conventions) or whole,
     )  # fmt: skip
-    if rest.mappings:
+    more, used = rest.mappings, rest.extents
+    if whole:
+        price = make_price(layer, cores[0], objective, conventions)
+        more = tuple(polish(layer, cores[0], price, mappings, deadline_s))
+        used = np.array([[one.spatial_factor(a.name) for a in cores[0].axes] for one in more])
+    if more:
         found = _select(
             layer,
             cores,
-            (*mappings, *rest.mappings),
-            np.concatenate([extents, rest.extents]),
+            (*mappings, *more),
+            np.concatenate([extents, used]),
             objective,
             conventions,
             candidates,

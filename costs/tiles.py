@@ -108,6 +108,26 @@ def calc_tiles(
     )
 
 
+def calc_turns(
+    core: CoreArrays, mapping: MappingArrays, tiles: Tiles, xp: ModuleType
+) -> tuple[Array, Array]:
+    """Turns in which the tiles of each dimension are served, and those of its last tile. [t, c, d].
+
+    As `all_tiles` and `last_tiles`, with instances that one parent serves at once counted as one.
+    """
+    factor = mapping.factor[..., None, None, :, :]
+    weight = tiles.weight[..., None, None, :, :]
+    one_by_one = core.parent_replicated | (
+        core.replicated[..., None, :, :] & core.apart[..., :, None, :]
+    )
+    apart = _along(mapping.axis[..., None, None, :, :, :], one_by_one, xp)
+    at_last = tiles.all_words - sum_last(tiles.last_digit * weight)
+    return (
+        calc_valid(factor, weight, tiles.running | apart, tiles.all_words, xp),
+        calc_valid(factor, weight, apart & ~tiles.running, at_last, xp),
+    )
+
+
 def _along(axis: Array, replicated: Array, xp: ModuleType) -> Array:
     """Whether a digit is unrolled along an axis that has one instance per index.
 

@@ -116,8 +116,9 @@ def calc_shared_by_loop(
 
 
 def number_tiles(
-    mapping: MappingArrays, tiles: Tiles, dim: str, children: slice, most: int, xp: ModuleType
-) -> Lines:
+    mapping: MappingArrays, tiles: Tiles, dim: str, children: slice, most: int, xp: ModuleType,
+    *, before_too: bool,
+) -> Lines:  # fmt: skip
     """Tiles of a dimension of the inputs, one by one, with the tile before each (eq. 10).
 
     Args:
@@ -127,6 +128,7 @@ def number_tiles(
         children: which children; static.
         most: at least the number of tiles of the dimension; static.
         xp: array namespace.
+        before_too: whether the tiles before are asked for; static.
     """
     d = DIMS.index(dim)
     extent = tiles.extent[..., INPUT, children, d, None]
@@ -152,7 +154,7 @@ def number_tiles(
     for digit in digits:
         is_last = is_last & (digit.value == digit.last)
     new, before = [], []
-    for loop in range(mapping.loop_dim.shape[-2]):
+    for loop in range(mapping.loop_dim.shape[-2] if before_too else 0):
         own = mapping.loop_dim[..., loop, d][..., None, None]
         can_follow, previous = _previous(digits, loop, own, number)
         new.append(can_follow & (number * extent < bound))

@@ -48,10 +48,14 @@ class _Foreign(Spec):
 
 
 class _Port(_Foreign):
-    """A port and what it moves: to (t) or from (f) the lower (l) or higher (h) level."""
+    """A port and what it moves: to (t) or from (f) the lower (l) or higher (h) level.
+
+    A cost is that of `bandwidth_max` bits; multiples of `bandwidth_min` cost their part of it.
+    """
 
     type: Literal["read", "write", "read_write"]
     bandwidth_max: _Bits
+    bandwidth_min: _Bits | None = None
     allocation: list[str]
 
 
@@ -242,6 +246,7 @@ def _level(name: str, memory: _Memory, dimensions: list[str], file: object) -> M
     all_shared = len(shared) == len(memory.ports)
     # a level has one access width: that of its reads, to which the cost of writes is converted
     width_bits = max(reads)
+    least = min(port.bandwidth_min or width_bits for port in memory.ports if "read" in port.type)
     off_chip = memory.size >= _DRAM_BITS
     # a four-dimensional array whose DRAM is said to serve two dimensions still has but one DRAM
     served = dimensions if off_chip else memory.served_dimensions
@@ -253,6 +258,7 @@ def _level(name: str, memory: _Memory, dimensions: list[str], file: object) -> M
         write_bandwidth=sum(writes) / 8.0,
         bandwidth=sum(shared) / 8.0 if all_shared else math.inf,
         width_bits=width_bits,
+        least_bits=least if least < width_bits else None,
         read_energy_pj=memory.r_cost,
         write_energy_pj=memory.w_cost * width_bits / max(writes),
         replicated=tuple(name for name in dimensions if name not in served),
@@ -297,7 +303,7 @@ def _ports(level: MemoryLevel, operands: list[str]) -> list[dict[str, Any]]:
         return {
             "name": name,
             "type": kind,
-            "bandwidth_min": min(bits, level.width_bits),
+            "bandwidth_min": min(bits, level.access_bits),
             "bandwidth_max": bits,
             "allocation": allocation,
         }

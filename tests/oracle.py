@@ -76,6 +76,18 @@ class Instance:
 
 def walk(nest: Nest) -> tuple[dict[tuple[str, str, str], int], int]:
     """Words by (level, operand, "read" or "write"), and the number of steps executed."""
+    counts, steps, _ = follow(nest)
+    return counts, steps
+
+
+def count_transfers(nest: Nest) -> dict[tuple[str, str | None], tuple[int, int]]:
+    """By operand and child: transfers from parents, to all they serve at once, and to children."""
+    links = follow(nest)[2]
+    return {(link.operand, link.below): (link.sent, link.arrived) for link in links}
+
+
+def follow(nest: Nest) -> tuple[dict[tuple[str, str, str], int], int, list[Link]]:
+    """The whole walk: words, steps, and every link after it."""
     digits = order_digits(nest)
     weights = place_values(digits)
     counts: dict[tuple[str, str, str], int] = defaultdict(int)
@@ -105,7 +117,7 @@ def walk(nest: Nest) -> tuple[dict[tuple[str, str, str], int], int]:
             link.step(now, valid, counts)
     for link in links:
         link.count_first_reads(counts)
-    return counts, steps
+    return counts, steps, links
 
 
 def order_digits(nest: Nest) -> list[Digit]:
@@ -173,6 +185,12 @@ class Link:
             if d.axis is not None
             and (d.axis in parent_axes or d.axis in apart or d.dim in indexing)
         ]
+        self.joint = [
+            d.name
+            for d in self.outside
+            if d.axis is not None and (d.axis in parent_axes or d.axis in apart)
+        ]
+        self.sent = self.arrived = 0
         self.parent_own = [d.name for d in digits if d.axis in parent_axes]
         self.idle_dims = [dim for dim in DIMS if dim not in indexing]
         self.instances: dict[tuple, Instance] = defaultdict(Instance)
@@ -184,6 +202,7 @@ class Link:
         """Moves the words of one step."""
         groups: dict[tuple, set] = defaultdict(set)
         parent_of: dict[tuple, tuple] = {}
+        served = set()
         for pe, index, ok in valid:
             if self.child is None:
                 moved = self.at_mac(index, ok)
@@ -192,7 +211,9 @@ class Link:
             if moved:
                 key = tuple(pe[name] for name in self.group)
                 groups[key] |= moved
+                served.add(tuple(pe[name] for name in self.joint))
                 parent_of[key] = tuple(pe[name] for name in self.parent_own)
+        self.sent += len(served)
         for key, words in groups.items():
             if self.operand != "O":
                 counts[self.above, self.operand, "read"] += len(words)
@@ -229,6 +250,7 @@ class Link:
         if index == instance.index:
             return set()
         tile = self.tile(setting)
+        self.arrived += 1
         kept = frozenset() if self.nest.whole else instance.held
         instance.index, instance.held = index, tile
         if self.operand == "O":

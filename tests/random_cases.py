@@ -119,7 +119,12 @@ def random_conventions(rng, halo):
 
 def walk_case(layer, core, mapping, conventions):
     """The oracle's counts and steps."""
-    nest = Nest(
+    return walk(make_nest(layer, core, mapping, conventions))
+
+
+def make_nest(layer, core, mapping, conventions) -> Nest:
+    """A case as the oracle sees it."""
+    return Nest(
         bounds=layer.bounds,
         loops=mapping.loops,
         axes={
@@ -143,7 +148,6 @@ def walk_case(layer, core, mapping, conventions):
         first_read=conventions.first_read,
         drain_reads=conventions.drain_reads,
     )
-    return walk(nest)
 
 
 def differences(case, conventions, cost):

@@ -50,16 +50,11 @@ def make_layer(row) -> Layer:
 
 
 def make_core(run, *, any_spatial=False, pins="IW") -> Core:
-    """ZigZag's accelerator with its accounting: words at output pins, a register access a word."""
+    """ZigZag's accelerator with its accounting: words at output pins."""
     mapping = None if any_spatial else run["mapping_yaml"]
     core = from_zigzag(run["hardware_yaml"], mapping, output_pins=True)
     unused = {f"pins_{operand}" for operand in "IW" if operand not in pins}
-    core = replace(core, levels=tuple(lvl for lvl in core.levels if lvl.name not in unused))
-    # a 16-bit word over eyeriss_like's 24-bit register port is one access, not two thirds of one
-    levels = (
-        replace(level, width_bits=16) if level.width_bits == 24 else level for level in core.levels
-    )
-    return replace(core, levels=tuple(levels))
+    return replace(core, levels=tuple(lvl for lvl in core.levels if lvl.name not in unused))
 
 
 def parse(text):
