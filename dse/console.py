@@ -142,6 +142,12 @@ def print_table(
     console.print(table)
 
 
+def print_costs(costs: Mapping[str, float]) -> None:
+    """Costs for a person, and in full as `front.csv` has them."""
+    rows = [(name, format_value(name, value), repr(value)) for name, value in costs.items()]
+    print_table(("cost", "value", "in full"), rows)
+
+
 def format_value(name: str, value: Any) -> str:
     """A value as short as a person wants it, in the unit its name ends in."""
     if isinstance(value, bool) or not isinstance(value, int | float):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from costs.errors import InputError
 from dse.breakdown import Breakdown, LayerCost
-from dse.console import follow, format_value, print_json, print_line, print_table
+from dse.console import follow, format_value, print_costs, print_json, print_line, print_table
 
 if TYPE_CHECKING:
     from costs.gpu_waves import Gpu
@@ -57,9 +57,8 @@ def evaluate_design_command(file: Path, *, inputs: int, figure: Path | None, as_
         ]
         print_table((what, *names), figures, title=f"every {what}, per inference in steady state")
     several = found["inputs"]
-    print_table(list(several), [list(several.values())], title="inputs that are there at once")
-    # in full: these are the figures that front.csv has
-    print_table(("cost", "value"), [(name, repr(value)) for name, value in found["costs"].items()])
+    print_table(list(several), [list(several.values())], title="several inputs at once")
+    print_costs(found["costs"])
 
 
 def evaluate_cases_command(file: Path, *, as_json: bool) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dse.console import print_error, print_json, print_line, print_table
+from dse.console import print_costs, print_error, print_json, print_line, print_table
 from dse.outcomes import EXIT_DONE, EXIT_FAILED
 
 
@@ -21,8 +21,8 @@ def evaluate_export_command(folder: Path, *, as_json: bool) -> int:
             [name, *(row.get(c, "-") for c in columns)] for name, row in found["correct"].items()
         ]
         print_table(("split", *columns), rows, title=f"{found['id']}: correct predictions")
-        if found["costs"]:  # in full: these are the figures that front.csv has
-            print_table(("cost", "value"), [(k, repr(v)) for k, v in found["costs"].items()])
+        if found["costs"]:
+            print_costs(found["costs"])
         for line in found["differences"]:
             print_error(line)
         if found["matches"]:
