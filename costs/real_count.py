@@ -27,7 +27,7 @@ from costs.mapping import Mapping
 from costs.orders import Order, Structure, list_orders
 from costs.parts import Part
 from costs.search import OutOfTime, Search
-from costs.shortfall import find_possible, list_cases
+from costs.shortfall import list_cases
 from costs.tiers import find_different
 from costs.tilings import Group, join_orders
 
@@ -138,11 +138,8 @@ def _find_floor(search: Search, number: int) -> float:
     parts = lists.narrow(number)
     floor = math.inf
     shape = np.zeros(len(search.claims), object)
-    lines = [line for mine in lists.lines(number) for line in mine]
-    for case, effects in list_cases(search, lists.lines(number), parts) if parts else ():
+    for case in list_cases(search, lists.lines(number), parts) if parts else ():
         rows = search.join(search.trim([join_orders([part], shape) for part in case]))
-        if search.keeps_dominated and len(rows):
-            rows = rows.take(np.flatnonzero(find_possible(search, lines, rows, effects)))
         if len(rows):
             bounds = search.cost.objective_bound(rows.values, rows.values)
             floor = min(floor, float(bounds.min()))

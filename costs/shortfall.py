@@ -24,13 +24,9 @@ from costs.tilings import drop_dominated
 from costs.window_parts import CARRIED
 
 Parts = list[Part]
-Effects = dict[int, tuple[int, bool]]
-"""The part whose dimensions have an effect at an anchor, and whether overlaps are carried there."""
 
 
-def list_cases(
-    search: Search, lines: Sequence[Sequence[Line]], parts: Parts
-) -> Iterator[tuple[Parts, Effects]]:
+def list_cases(search: Search, lines: Sequence[Sequence[Line]], parts: Parts) -> Iterator[Parts]:
     """Rows of one order by what of their counts falls short, as far as bounds by tiers leave any.
 
     Args:
@@ -40,7 +36,7 @@ def list_cases(
     """
     if not search.alone:
         # no bounds by tiers: anything may fall short at once
-        yield parts, {}
+        yield parts
         return
     structure = search.structure
     parents = {(o, child): parent for o, parent, child in structure.edges}
@@ -49,7 +45,7 @@ def list_cases(
     anchors = sorted(
         range(len(structure.anchors)), key=lambda a: levels.index(parents[structure.anchors[a]])
     )
-    yield from _Cases(search, lines).branch(parts, anchors, {})
+    yield from _Cases(search, lines).branch(parts, anchors, short=False)
 
 
 class _Cases:
@@ -59,55 +55,77 @@ class _Cases:
         """Nothing is assumed yet."""
         self.search, self.lines = search, lines
 
-    def branch(
-        self, parts: Parts, anchors: list[int], effects: Effects
-    ) -> Iterator[tuple[Parts, Effects]]:
-        """The cases of the anchors that are left, `effects` being those of the ones before."""
+    def branch(self, parts: Parts, anchors: list[int], *, short: bool) -> Iterator[Parts]:
+        """The cases of the anchors that are left, `short` if something is at one before."""
         search = self.search
         parts = search.narrow_order(parts)
-        if not parts or not (effects or any(map(len, _list_short(search, parts, anchors)))):
+        if not parts or not (short or any(map(len, _list_short(search, parts, anchors)))):
             return
         for place, anchor in enumerate(anchors):
-            short = _list_short(search, parts, [anchor])
-            if any(map(len, short)):
+            fewer = _list_short(search, parts, [anchor])
+            if any(map(len, fewer)):
                 rest = anchors[place + 1 :]
-                for i, rows in enumerate(short):
+                for i, rows in enumerate(fewer):
                     for carried in (False, True):
                         mine = rows[(parts[i].flagged[rows, anchor] >= CARRIED) == carried]
-                        more = effects | {anchor: (i, carried)}
                         chosen = _count_by_1(search, parts, anchor, i, mine)
                         for some in self._list_places(chosen, anchor, i, carried=carried):
-                            yield from self.branch(some, rest, more)
-                yield from self.branch(_count_by_1(search, parts, anchor), rest, effects)
+                            yield from self.branch(some, rest, short=True)
+                yield from self.branch(_count_by_1(search, parts, anchor), rest, short=short)
                 return
-        yield parts, effects
+        yield parts
 
     def _list_places(
         self, parts: Parts, anchor: int, one: int, *, carried: bool
     ) -> Iterator[Parts]:
-        """The parts by the stretch of the loop inside which no other that indexes may stand.
+        """The parts by where the loops stand that make the rows of one short at an anchor.
 
-        Rows of one part have an effect at an anchor. Where dominance has dropped rows whose loops
-        stand elsewhere nothing can be said of these.
+        Where dominance has dropped rows whose loops stand elsewhere nothing can be said of these.
         """
         if not len(parts[one]):
             return
         if self.search.structure.view == "tails":
             yield parts
             return
-        structure = self.search.structure
-        operand, depth = structure.anchors[anchor][0], self.lines[0][0].order.depth[anchor]
-        last = [
-            Loops(self.lines[i][0].order, self.lines[i], part).last(RELEVANT[operand], depth)
-            for i, part in enumerate(parts)
+        operand, depth = self.search.structure.anchors[anchor][0], self._order.depth[anchor]
+        loops = [
+            Loops(self._order, mine, part) for mine, part in zip(self.lines, parts, strict=True)
         ]
         if carried:
+            # no other loop that indexes stands further in
+            last = [each.last(RELEVANT[operand], depth) for each in loops]
             last[one] = parts[one].flagged[:, anchor] - CARRIED
-        for stretch in np.unique(last[one]):
-            yield [
-                part.take(np.flatnonzero(at == stretch if i == one else at <= stretch))
-                for i, (part, at) in enumerate(zip(parts, last, strict=True))
-            ]
+            for stretch in np.unique(last[one]):
+                yield [
+                    part.take(np.flatnonzero(at == stretch if i == one else at <= stretch))
+                    for i, (part, at) in enumerate(zip(parts, last, strict=True))
+                ]
+            return
+        for line in self.lines[one]:
+            if line.dim not in RELEVANT[operand]:
+                continue
+            tail, outer, inner = loops[one].tail(line.dim, depth)
+            others = RELEVANT[operand] - {line.dim}
+            last = [each.last(others, depth) for each in loops]
+            for begin, end in sorted(set(zip(outer[tail], inner[tail], strict=True))):
+                able = [at <= end for at in last]
+                able[one] &= tail & (outer == begin) & (inner == end)
+                hiding = [each.between(RELEVANT[operand], depth, begin, end) for each in loops]
+                for first, mine in enumerate(hiding):
+                    # the first part with a loop over which the last tile stays
+                    chosen = [
+                        a & ~h if i < first else a & h if i == first else a
+                        for i, (a, h) in enumerate(zip(able, hiding, strict=True))
+                    ]
+                    if (able[first] & mine).any():
+                        yield [
+                            part.take(np.flatnonzero(rows))
+                            for part, rows in zip(parts, chosen, strict=True)
+                        ]
+
+    @property
+    def _order(self) -> Order:
+        return self.lines[0][0].order
 
 
 def _list_short(search: Search, parts: Parts, anchors: list[int]) -> list[np.ndarray]:
@@ -180,19 +198,18 @@ class Loops:
             found = np.maximum(found, there.max(axis=1, initial=-1))
         return found
 
-    def hides(self, dim: str, depth: int, free: Collection[str]) -> np.ndarray:
-        """Whether there are loops over which the last tile of a dimension stays, by its tail.
+    def tail(self, dim: str, depth: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The tail of a dimension outside a depth of the order.
 
-        Args:
-            dim: the dimension.
-            depth: depth of the tile in the order.
-            free: dimensions that do not index its operand.
+        Returns:
+            whether there is one, the stretch of the innermost loop that still runs in the last
+            piece, and that of the innermost loop.
         """
         factors = self.factors[dim]
         place = np.cumprod(factors[:, ::-1], axis=1)[:, ::-1] // factors
         rest = np.full(len(factors), self.bounds[dim])
         inner, outer = np.full((2, len(factors)), -1)
-        tail, between = np.zeros((2, len(factors)), bool)
+        tail = np.zeros(len(factors), bool)
         for element in range(depth):
             if not self.running[element]:
                 rest = np.minimum(rest, place[:, element])
@@ -203,34 +220,12 @@ class Loops:
             inner = np.where(loop, self.stretch[element], inner)
             outer = np.where(digit > 0, self.stretch[element], outer)
             tail = np.where(loop, digit == 0, tail)
-        for other in set(free) & set(self.factors):
-            for element in self.outside(depth):
-                at = self.stretch[element]
-                between |= (outer <= at) & (at <= inner) & (self.factors[other][:, element] > 1)
-        return tail & between
+        return tail, outer, inner
 
-
-def find_possible(
-    search: Search, lines: Sequence[Line], rows: Part, effects: Effects
-) -> np.ndarray:
-    """Whether complete rows of a case can have its effects.
-
-    A tail hides words only over loops that do not index the operand between the two loops that
-    make it, and its inner one is the innermost that does. So are the loops that carry an overlap.
-    """
-    structure, order = search.structure, lines[0].order
-    loops = Loops(order, lines, rows)
-    able = np.ones(len(rows), bool)
-    dims = {line.dim for line in lines}
-    for anchor, (part, carried) in effects.items():
-        operand, depth = structure.anchors[anchor][0], order.depth[anchor]
-        mine = [d for d in search.choices[part].dims if d in RELEVANT[operand] and d in dims]
-        if carried:
-            # see to it that no other loop stands inside was all there was to do
-            continue
-        some = np.zeros(len(rows), bool)
-        for dim in mine:
-            inmost = loops.last(RELEVANT[operand] - {dim}, depth) <= loops.last([dim], depth)
-            some |= inmost & loops.hides(dim, depth, dims - RELEVANT[operand])
-        able &= some
-    return able
+    def between(self, relevant: Collection[str], depth: int, begin: int, end: int) -> np.ndarray:
+        """Whether a loop of a dimension that is not relevant stands in some stretches."""
+        at = [n for n in self.outside(depth) if begin <= self.stretch[n] <= end]
+        found = np.zeros(len(next(iter(self.factors.values()))), bool)
+        for dim in set(self.factors) - set(relevant):
+            found |= (self.factors[dim][:, at] > 1).any(axis=1)
+        return found
