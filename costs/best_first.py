@@ -24,7 +24,7 @@ from costs.tilings import (
     join_orders,
     make_part,
 )
-from costs.window_parts import window_line_part, window_part
+from costs.window_parts import CARRIED, window_line_part, window_part
 
 if TYPE_CHECKING:
     from costs.search import Search
@@ -97,8 +97,8 @@ class BestFirst:
         floor = np.inf
         if all(map(len, lines)):
             tiers, factor = self.search.tiers(lines)
-            tiers.bound(max(range(len(lines)), key=lambda i: len(lines[i])))
-            floor = tiers.floor * factor
+            bounds = tiers.bound(max(range(len(lines)), key=lambda i: len(lines[i])))
+            floor = max(tiers.floor, float(bounds.min())) * factor
         self.search.floors[number] = floor
 
     def _list_lines(self, number: int) -> list[Part]:
@@ -143,11 +143,11 @@ class BestFirst:
                 )
         return parts
 
-    def _kinds(self, i: int, number: int, part: Part) -> np.ndarray | None:
-        """What must be alike in the rows of a choice that are compared, where that matters."""
-        if self.search.structure.view == "tails":
-            return None
-        kinds = np.zeros(len(part), np.int64)
+    def _kinds(self, i: int, number: int, part: Part) -> np.ndarray:
+        """What must be alike in the rows of a choice that are compared."""
+        # a row whose overlap is carried further out asks more of the other dimensions
+        carried = np.where(part.flagged >= CARRIED, part.flagged, 0)
+        kinds = np.unique(carried, axis=0, return_inverse=True)[1].ravel()
         for place, line in enumerate(self.group[i, number].lines):
             kind = line.number_kinds(part.choice[:, place])
             kinds = kinds * (kind.max(initial=0) + 1) + kind

@@ -50,8 +50,8 @@ class Line:
         self.structure, self.order, self.dim, self.bound = structure, order, dim, bound
         usable = {name for name, dims, *_ in structure.axes if dim in dims}
         by_loop = structure.loop_by_loop
-        unused = _idle_stretches(structure, order, dim, slides=slides)
-        idle, inmost = (set() if by_loop else unused), 0
+        idle = set() if by_loop else _idle_stretches(structure, order, dim, slides=slides)
+        inmost = 0
         if structure.lean:
             # where no tile of its operands is inside no loop of it has a tail
             seen = [
@@ -91,8 +91,6 @@ class Line:
         self._tally: Tally = {} if tally is None else tally
         if self.empty:
             self.tilings = self.tilings.take(self._has_none(self.empty))
-        if structure.view == "tails" and not slides:
-            self.tilings = self.tilings.take(self._is_settled(unused))
         self.axis_at = {
             order.elements[i]: n for n, i in enumerate(self.kept) if order.elements[i] not in "t+"
         }
@@ -115,33 +113,6 @@ class Line:
     def _has_none(self, places: Sequence[int]) -> np.ndarray:
         """Whether a tiling has no loop at these places of the signature."""
         return (self.tilings.factors[:, list(places)] == 1).all(axis=1)
-
-    def _is_settled(self, unused: set[int]) -> np.ndarray:
-        """Whether no loop of a tiling may be moved out of these stretches without ending a tail.
-
-        A loop moved outwards across an anchor may end the tail there, or one of its own; moved
-        inwards, that of the loop it joins.
-        """
-        signature = self.signature
-        stands = self.stretches[self.kept]
-        ends = np.zeros((len(signature) + 1, len(self.tilings.factors)), bool)
-        for place, letter in enumerate(signature):
-            if letter == "t":
-                loops = tuple(n <= place and e in "t+" for n, e in enumerate(signature))
-                ends[place + 1] = measure_tails(self.tilings, loops) > 0
-            else:
-                ends[place + 1] = ends[place]
-        settled = np.ones(len(self.tilings.factors), bool)
-        for element in unused:
-            stretch = self.stretches[element]
-            mine = [n for n, e in enumerate(signature) if e in "t+" and stands[n] == stretch]
-            if mine:
-                next_ones = [n for n, e in enumerate(signature) if e == "t" and stands[n] > stretch]
-                tail = ends[mine[0]] | ends[mine[-1] + 1]
-                if next_ones:
-                    tail |= ends[next_ones[0] + 1]
-                settled &= self._has_none(mine) | tail
-        return settled
 
     def __len__(self) -> int:
         """Number of tilings."""

@@ -19,7 +19,7 @@ from costs.conventions import Conventions
 from costs.core import Core
 from costs.layer import OPERANDS, REDUCTION, RELEVANT, Layer
 
-View = Literal["usual", "least", "tails", "split", "explicit"]
+View = Literal["usual", "least", "split", "explicit"]
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,7 @@ class Structure:
         view: how rows of multipliers count (docs/theory/mapping_space.md, The real count):
             "usual" by equations (1) and (2), "least" with the least of an overlap that outer
             loops may keep, "explicit" so too, every loop by itself, with columns for tails;
-            "split" the same with one loop more in a stretch at most, where that gives a tail, and
-            "tails" less what another row is at least as good as.
+            "split" the same with one loop more in a stretch at most, where that gives a tail.
     """
 
     chains: tuple[tuple[str, tuple[str, ...]], ...]
@@ -67,12 +66,12 @@ class Structure:
     @property
     def loop_by_loop(self) -> bool:
         """Whether tilings are listed loop by loop."""
-        return self.view in ("tails", "split", "explicit")
+        return self.view in ("split", "explicit")
 
     @property
     def lean(self) -> bool:
         """Whether loops of a stretch are listed apart only where the inner one has a tail."""
-        return self.view in ("tails", "split")
+        return self.view == "split"
 
     @cached_property
     def anchors(self) -> tuple[tuple[str, str], ...]:

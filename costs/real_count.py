@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import time
 from collections.abc import Iterator
 from collections.abc import Mapping as Dict
 from dataclasses import dataclass, replace
@@ -27,7 +28,7 @@ from costs.mapping import Mapping
 from costs.orders import Order, Structure, list_orders
 from costs.parts import Part
 from costs.search import OutOfTime, Search
-from costs.shortfall import list_cases
+from costs.shortfall import Cases
 from costs.tiers import find_different
 from costs.tilings import Group, join_orders
 
@@ -37,8 +38,8 @@ MOST = 3_000
 EFFORT = 100_000_000
 """Rows priced at most in every step, where no time is given."""
 
-FEW = 4
-"""Orders up to which all kinds of rows are looked at without asking first what dominates."""
+SHARE = 0.25
+"""Part of the time or effort left that one order is given at most."""
 
 Loop = tuple[str, int, int]
 """Dimension, factor, and number of its element in the order."""
@@ -82,12 +83,12 @@ def find_rest(
         deadline_s: when to stop [s of `time.monotonic`].
         rough: whether only a bound is asked for, at little effort.
     """
-    least, tails, split, search = (
+    least, split, search = (
         Search(layer, [core], objective, conventions, view)
-        for view in ("least", "tails", "split", "explicit")
+        for view in ("least", "split", "explicit")
     )
     split.keeps_dominated = search.keeps_dominated = True
-    for one in (least, tails, split, search):
+    for one in (least, split, search):
         one.incumbent = np.array([reached])
         one.deadline_s = deadline_s
         one.most_priced = EFFORT if math.isinf(deadline_s) else math.inf
@@ -95,20 +96,20 @@ def find_rest(
         least.deadline_s, least.most_priced = math.inf, EFFORT // 200
     found: list[tuple[Mapping, np.ndarray]] = []
     floors = least.floors
+    complete = not rough
     try:
         floors = find_floors(least)
-        if not rough:
-            views = (tails, split) if np.isfinite(floors).sum() > FEW else (split,)
-            for number in map(int, np.argsort(floors, kind="stable")):
-                for one in views:
-                    if np.isfinite(floors[number]):
-                        floors[number] = _find_floor(one, number)
-            for number in map(int, np.flatnonzero(np.isfinite(floors))):
-                for item in _list_mappings(search, number):
-                    found.append(item)
-                    if len(found) > MOST:
-                        raise TooMany
-        complete = not rough
+        # the least first: what is left when time is over is bounded by the next
+        for number in map(int, np.argsort(floors, kind="stable")) if complete else ():
+            if np.isfinite(floors[number]):
+                floor, settled = _find_floor(split, number)
+                floors[number] = max(floors[number], floor)
+                complete &= settled
+        for number in map(int, np.flatnonzero(np.isfinite(floors))) if complete else ():
+            for item in _list_mappings(search, number):
+                found.append(item)
+                if len(found) > MOST:
+                    raise TooMany
     except (OutOfTime, TooMany):
         complete = False
     bound = reached if complete else min(reached, max(float(floors.min()), least.bound(None)[0]))
@@ -132,18 +133,25 @@ def _list_lines(search: Search, number: int) -> BestFirst:
     return BestFirst(search, {}, groups)
 
 
-def _find_floor(search: Search, number: int) -> float:
-    """What no mapping of an order that falls short of (1) undercuts; infinite if none is left."""
-    lists = _list_lines(search, number)
-    parts = lists.narrow(number)
-    floor = math.inf
-    shape = np.zeros(len(search.claims), object)
-    for case in list_cases(search, lists.lines(number), parts) if parts else ():
-        rows = search.join(search.trim([join_orders([part], shape) for part in case]))
-        if len(rows):
-            bounds = search.cost.objective_bound(rows.values, rows.values)
-            floor = min(floor, float(bounds.min()))
-    return floor
+def _find_floor(search: Search, number: int) -> tuple[float, bool]:
+    """What no mapping of an order that falls short of (1) undercuts; infinite if none is left.
+
+    A part of the time or effort is spent at most; whether that was enough is told, too.
+    """
+    search.check_time()
+    deadline_s, most_priced = search.deadline_s, search.most_priced
+    if math.isfinite(deadline_s):
+        search.deadline_s = time.monotonic() + SHARE * (deadline_s - time.monotonic())
+    else:
+        search.most_priced = search.cost.priced + SHARE * EFFORT
+    try:
+        lists = _list_lines(search, number)
+        parts = lists.narrow(number)
+        return Cases(search, lists.lines(number)).find_floor(parts) if parts else (math.inf, True)
+    except (OutOfTime, TooMany):
+        return 0.0, False
+    finally:
+        search.deadline_s, search.most_priced = deadline_s, most_priced
 
 
 def _list_mappings(search: Search, number: int) -> Iterator[tuple[Mapping, np.ndarray]]:

@@ -270,16 +270,22 @@ class Search:
 
     def narrow_order(self, parts: list[Part]) -> list[Part]:
         """The rows of one order that bounds by tiers leave; nothing if one part has none left."""
+        return self.bound_order(parts)[0]
+
+    def bound_order(self, parts: list[Part]) -> tuple[list[Part], float]:
+        """The same rows, and the objective that no completion of them undercuts."""
         self.check_time()
         if not all(map(len, parts)):
-            return []
+            return [], math.inf
         if not self.alone:
-            return parts
-        kept = self.tiers(parts)[0].narrow()
+            return parts, 0.0
+        tiers, factor = self.tiers(parts)
+        kept = tiers.narrow()
         self.bounded += sum(map(len, parts)) - sum(map(len, kept))
         if not all(map(len, kept)):
-            return []
-        return [part.take(rows) for part, rows in zip(parts, kept, strict=True)]
+            return [], math.inf
+        chosen = [part.take(rows) for part, rows in zip(parts, kept, strict=True)]
+        return chosen, tiers.floor * factor
 
     def join(self, parts: list[Part]) -> Part:
         """Joins all dimensions; by halves of the cores, and orders by tiers, where that pays."""

@@ -10,8 +10,10 @@ Mappings without any are left out, for none of them really costs less than the b
 
 from __future__ import annotations
 
+import heapq
+import math
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -19,73 +21,118 @@ from costs.layer import RELEVANT
 from costs.line import Line
 from costs.orders import Order
 from costs.parts import Part
-from costs.search import Search
-from costs.tilings import drop_dominated
+from costs.search import OutOfTime, Search
+from costs.tilings import join_orders
 from costs.window_parts import CARRIED
 
 Parts = list[Part]
 
 
-def list_cases(search: Search, lines: Sequence[Sequence[Line]], parts: Parts) -> Iterator[Parts]:
-    """Rows of one order by what of their counts falls short, as far as bounds by tiers leave any.
+@dataclass(frozen=True, order=True)
+class Node:
+    """A case of an order that is not branched on yet.
 
-    Args:
-        search: the search, in a view loop by loop.
-        lines: tilings of the dimensions of every choice.
-        parts: rows of every choice in the order.
+    Attributes:
+        floor: objective that no mapping of it undercuts.
+        number: of those opened before.
+        parts: its rows.
+        anchors: those at which nothing is assumed yet.
+        short: whether something falls short at one of the others.
     """
-    if not search.alone:
-        # no bounds by tiers: anything may fall short at once
-        yield parts
-        return
-    structure = search.structure
-    parents = {(o, child): parent for o, parent, child in structure.edges}
-    levels = search.cost.levels
-    # traffic of outer levels costs most
-    anchors = sorted(
-        range(len(structure.anchors)), key=lambda a: levels.index(parents[structure.anchors[a]])
-    )
-    yield from _Cases(search, lines).branch(parts, anchors, short=False)
+
+    floor: float
+    number: int
+    parts: Parts = field(compare=False)
+    anchors: tuple[int, ...] = field(compare=False)
+    short: bool = field(compare=False)
 
 
-class _Cases:
-    """The cases of one order."""
+class Cases:
+    """The cases of one order: what falls short at every anchor."""
 
     def __init__(self, search: Search, lines: Sequence[Sequence[Line]]):
-        """Nothing is assumed yet."""
-        self.search, self.lines = search, lines
+        """Nothing is assumed yet.
 
-    def branch(self, parts: Parts, anchors: list[int], *, short: bool) -> Iterator[Parts]:
-        """The cases of the anchors that are left, `short` if something is at one before."""
-        search = self.search
-        parts = search.narrow_order(parts)
-        if not parts or not (short or any(map(len, _list_short(search, parts, anchors)))):
-            return
-        for place, anchor in enumerate(anchors):
+        Args:
+            search: the search, in the view "split".
+            lines: tilings of the dimensions of every choice.
+        """
+        self.search, self.lines = search, lines
+        self.open: list[Node] = []
+        self.opened = 0
+
+    def find_floor(self, parts: Parts) -> tuple[float, bool]:
+        """What no mapping that falls short of (1) undercuts; infinite if none is left.
+
+        Args:
+            parts: rows of every choice.
+
+        Returns:
+            the objective, and whether all cases were looked at that are less.
+        """
+        search, structure = self.search, self.search.structure
+        parents = {(o, child): parent for o, parent, child in structure.edges}
+        levels = search.cost.levels
+        # traffic of outer levels costs most
+        anchors = sorted(
+            range(len(structure.anchors)),
+            key=lambda a: levels.index(parents[structure.anchors[a]]),
+        )
+        reached, floor = math.inf, 0.0
+        try:
+            self._add(parts, anchors, short=False)
+            while self.open and self.open[0].floor < reached:
+                node = heapq.heappop(self.open)
+                floor = node.floor
+                if not self._branch(node):
+                    reached = min(reached, self._join(node.parts))
+        except OutOfTime:
+            return min(floor, reached), False
+        return reached, True
+
+    def _add(
+        self, parts: Parts, anchors: Sequence[int], *, short: bool, floor: float = 0.0
+    ) -> None:
+        """A case, unless bounds by tiers leave nothing or nothing falls short."""
+        parts, least = self.search.bound_order(parts)
+        if parts and (short or any(map(len, _list_short(self.search, parts, anchors)))):
+            self.opened += 1
+            node = Node(max(floor, least), self.opened, parts, tuple(anchors), short)
+            heapq.heappush(self.open, node)
+
+    def _join(self, parts: Parts) -> float:
+        """Least objective of complete rows; infinite if none is left."""
+        shape = np.zeros(len(self.search.claims), object)
+        rows = self.search.join(self.search.trim([join_orders([part], shape) for part in parts]))
+        bounds = self.search.cost.objective_bound(rows.values, rows.values)
+        return float(bounds.min(initial=math.inf))
+
+    def _branch(self, node: Node) -> bool:
+        """Adds what may be the case at the next anchor where anything is; whether there is one."""
+        search, parts = self.search, node.parts
+        if not search.alone:
+            # no bounds by tiers: anything may fall short at once
+            return False
+        for place, anchor in enumerate(node.anchors):
             fewer = _list_short(search, parts, [anchor])
             if any(map(len, fewer)):
-                rest = anchors[place + 1 :]
+                rest = node.anchors[place + 1 :]
                 for i, rows in enumerate(fewer):
                     for carried in (False, True):
                         mine = rows[(parts[i].flagged[rows, anchor] >= CARRIED) == carried]
                         chosen = _count_by_1(search, parts, anchor, i, mine)
                         for some in self._list_places(chosen, anchor, i, carried=carried):
-                            yield from self.branch(some, rest, short=True)
-                yield from self.branch(_count_by_1(search, parts, anchor), rest, short=short)
-                return
-        yield parts
+                            self._add(some, rest, short=True, floor=node.floor)
+                usual = _count_by_1(search, parts, anchor)
+                self._add(usual, rest, short=node.short, floor=node.floor)
+                return True
+        return False
 
     def _list_places(
         self, parts: Parts, anchor: int, one: int, *, carried: bool
     ) -> Iterator[Parts]:
-        """The parts by where the loops stand that make the rows of one short at an anchor.
-
-        Where dominance has dropped rows whose loops stand elsewhere nothing can be said of these.
-        """
+        """The parts by where the loops stand that make the rows of one short at an anchor."""
         if not len(parts[one]):
-            return
-        if self.search.structure.view == "tails":
-            yield parts
             return
         operand, depth = self.search.structure.anchors[anchor][0], self._order.depth[anchor]
         loops = [
@@ -128,7 +175,7 @@ class _Cases:
         return self.lines[0][0].order
 
 
-def _list_short(search: Search, parts: Parts, anchors: list[int]) -> list[np.ndarray]:
+def _list_short(search: Search, parts: Parts, anchors: Sequence[int]) -> list[np.ndarray]:
     """Rows of every part whose words at one of these anchors may fall short."""
     columns = [search.structure.first_whole + a for a in anchors]
     return [
@@ -155,10 +202,7 @@ def _count_by_1(
         values = part.values.copy()
         values[:, column] = 1.0
         usual = np.flatnonzero(part.flagged[:, anchor] < CARRIED)
-        fewer = replace(part, values=values).take(usual)
-        if structure.view == "tails" and (part.values[usual, column] < 1).any():
-            fewer = drop_dominated(structure, fewer)
-        chosen.append(fewer)
+        chosen.append(replace(part, values=values).take(usual))
     return chosen
 
 

@@ -133,6 +133,12 @@ class Tiers:
     @property
     def floor(self) -> float:
         """What no complete row undercuts, as far as is known [pJ]."""
+        least = (float(bounds.min()) for bounds in self.bounds if len(bounds))
+        return max(self._sum, *least)
+
+    @property
+    def _sum(self) -> float:
+        """The least of every tier and the MACs [pJ]."""
         return self.mac + sum(self.floors)
 
     def narrow(self) -> list[np.ndarray]:
@@ -212,7 +218,7 @@ class Tiers:
             least, most: `(columns,)` what the dimensions not in either bring.
         """
         tier = self.tiers[number]
-        budget = self.limit - self.floor + self.floors[number]
+        budget = self.limit - self._sum + self.floors[number]
         step = max(1, PAIRS // max(1, len(right)))
         found = []
         for start in range(0, len(left), step):
@@ -243,7 +249,7 @@ class Tiers:
             least = self._complete(tier, self.parts[asked], joined)
             total += least
             self.floors[number] = max(self.floors[number], least.min())
-            if self.floor > self.limit:
+            if self._sum > self.limit:
                 return np.full(len(total), np.inf)
         return total
 

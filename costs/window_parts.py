@@ -49,7 +49,7 @@ def _list_window_rows(
         _contiguous(structure, order, line)
         & (part.values[:, structure.first_tile :] <= limits).all(axis=1)
     )
-    if structure.loop_by_loop and structure.view != "tails":
+    if structure.loop_by_loop:
         return rows
     fixed = []
     for number, (operand, level) in enumerate(structure.anchors):
@@ -293,7 +293,7 @@ def _list_carried(
         ])  # fmt: skip
     length = spans[0] + spans[1] + 1
     keys, back = np.unique(np.stack([*kinds, length], axis=1), axis=0, return_inverse=True)
-    stretches = set(out.stretches[:depth]) if structure.view == "split" else {0}
+    stretches = set(out.stretches[:depth]) if structure.lean else {0}
     for first in map(int, stretches):
         most = [
             calc_most_carried(chains[0][int(p)], chains[1][int(r)], int(n), first)
