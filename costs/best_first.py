@@ -163,7 +163,7 @@ class BestFirst:
     def narrow(self, number: int) -> list[Part]:
         """The rows of an order by the bounds of lines first, then of windows; nothing as above."""
         search = self.search
-        lines = search.narrow_order(self._list_lines(number))
+        lines, _ = search.narrow_order(self._list_lines(number))
         if not lines:
             return []
         parts: list[Part] = []
@@ -184,7 +184,7 @@ class BestFirst:
                 drop_dominated(search.structure, part, self._kinds(i, number, part))
                 for i, part in enumerate(parts)
             ]
-        parts = search.narrow_order(self._trim(parts))
+        parts, _ = search.narrow_order(self._trim(parts))
         if parts and search.seeks:
             before = search.incumbent[0]
             search.descend(parts)
@@ -192,5 +192,5 @@ class BestFirst:
                 for joined in join_promising(parts, search.claims):
                     search.descend(joined)
             self.luck = LUCK if search.incumbent[0] < before else max(0, self.luck - 1)
-            parts = search.narrow_order(parts)
+            parts, _ = search.narrow_order(parts)
         return parts

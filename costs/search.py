@@ -268,12 +268,8 @@ class Search:
         factor = self.cost.factor(low, high)
         return Tiers(self.cost, values, float(self.limits[0]) / factor), factor
 
-    def narrow_order(self, parts: list[Part]) -> list[Part]:
-        """The rows of one order that bounds by tiers leave; nothing if one part has none left."""
-        return self.bound_order(parts)[0]
-
-    def bound_order(self, parts: list[Part]) -> tuple[list[Part], float]:
-        """The same rows, and the objective that no completion of them undercuts."""
+    def narrow_order(self, parts: list[Part]) -> tuple[list[Part], float]:
+        """Rows of one order that bounds by tiers leave, and their bound; [] if a part has none."""
         self.check_time()
         if not all(map(len, parts)):
             return [], math.inf
@@ -284,8 +280,7 @@ class Search:
         self.bounded += sum(map(len, parts)) - sum(map(len, kept))
         if not all(map(len, kept)):
             return [], math.inf
-        chosen = [part.take(rows) for part, rows in zip(parts, kept, strict=True)]
-        return chosen, tiers.floor * factor
+        return [p.take(rows) for p, rows in zip(parts, kept, strict=True)], tiers.floor * factor
 
     def join(self, parts: list[Part]) -> Part:
         """Joins all dimensions; by halves of the cores, and orders by tiers, where that pays."""
@@ -297,13 +292,12 @@ class Search:
             return self.walk(parts)
         pieces = []
         for number in np.flatnonzero(pairs):
-            mine = [part.take(np.flatnonzero(part.order == number)) for part in parts]
-            mine = self.narrow_order(mine)
+            mine, _ = self.narrow_order([p.take(np.flatnonzero(p.order == number)) for p in parts])
             while len(mine) > 2:
                 first, second, *rest = sorted(mine, key=len)
                 least, most = calc_product([calc_extremes(part) for part in rest])
                 joined = self._join(first, second, least, most, 0)
-                mine = self.narrow_order([joined, *rest])
+                mine, _ = self.narrow_order([joined, *rest])
             if mine:
                 pieces.append(in_dim_order(self.walk(mine)))
         return stack_parts(pieces) if pieces else self.walk(parts)

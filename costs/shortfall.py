@@ -94,7 +94,7 @@ class Cases:
         self, parts: Parts, anchors: Sequence[int], *, short: bool, floor: float = 0.0
     ) -> None:
         """A case, unless bounds by tiers leave nothing or nothing falls short."""
-        parts, least = self.search.bound_order(parts)
+        parts, least = self.search.narrow_order(parts)
         if parts and (short or any(map(len, _list_short(self.search, parts, anchors)))):
             self.opened += 1
             node = Node(max(floor, least), self.opened, parts, tuple(anchors), short)
