@@ -87,7 +87,7 @@ def find_rest(
         Search(layer, [core], objective, conventions, view)
         for view in ("least", "split", "explicit")
     )
-    split.keeps_dominated = search.keeps_dominated = True
+    search.keeps_dominated = True
     for one in (least, split, search):
         one.incumbent = np.array([reached])
         one.deadline_s = deadline_s

@@ -22,7 +22,8 @@ from costs.line import Line
 from costs.orders import Order
 from costs.parts import Part
 from costs.search import OutOfTime, Search
-from costs.tilings import join_orders
+from costs.tiers import find_different
+from costs.tilings import drop_dominated, join_orders
 from costs.window_parts import CARRIED
 
 Parts = list[Part]
@@ -96,9 +97,32 @@ class Cases:
         """A case, unless bounds by tiers leave nothing or nothing falls short."""
         parts, least = self.search.narrow_order(parts)
         if parts and (short or any(map(len, _list_short(self.search, parts, anchors)))):
+            parts = self._drop_dominated(parts, anchors)
             self.opened += 1
             node = Node(max(floor, least), self.opened, parts, tuple(anchors), short)
             heapq.heappush(self.open, node)
+
+    def _drop_dominated(self, parts: Parts, anchors: Sequence[int]) -> Parts:
+        """The parts less rows that others dominate that are in the same cases of these anchors."""
+        search, structure = self.search, self.search.structure
+        asked = [a for a in anchors if any(map(len, _list_short(search, parts, [a])))]
+        chosen = []
+        for lines, part in zip(self.lines, parts, strict=True):
+            loops = Loops(self._order, lines, part)
+            marks = [np.zeros(len(part), np.int64)]
+            for anchor in asked:
+                operand, depth = structure.anchors[anchor][0], self._order.depth[anchor]
+                relevant = RELEVANT[operand]
+                for line in lines:
+                    if line.dim in relevant:
+                        marks += loops.tail(line.dim, depth)
+                for at in np.unique(loops.stretch[loops.outside(depth)]):
+                    marks.append(loops.between(relevant, depth, at, at))
+                flagged = part.flagged[:, anchor]
+                marks.append(np.where(flagged >= CARRIED, flagged, 0))
+            kind = find_different(np.stack(marks, axis=1), inverse=True)[1]
+            chosen.append(drop_dominated(structure, part, kind))
+        return chosen
 
     def _join(self, parts: Parts) -> float:
         """Least objective of complete rows; infinite if none is left."""
