@@ -154,7 +154,7 @@ def calc_cost(
     tiles = calc_tiles(layer, core, mapping, xp)
     counts = calc_counts(layer, core, mapping, tiles, conventions, xp, limits)
     traffic = calc_traffic(layer, core, counts, xp)
-    footprint_bytes = calc_footprint_bytes(layer, core, tiles, traffic, xp)
+    footprint_bytes = calc_footprint_bytes(layer, core, tiles, traffic, conventions, xp)
     used = tiles.used[..., :-1]
     cycles = calc_cycles(core, traffic, tiles.steps, used, footprint_bytes, conventions, xp)
     moved = sum_last(traffic.read_bits + traffic.write_bits) / 8
@@ -175,9 +175,10 @@ def calc_cost(
 
 
 def calc_footprint_bytes(
-    layer: LayerArrays, core: CoreArrays, tiles: Tiles, traffic: Traffic, xp: ModuleType
-) -> Array:
-    """Size of a full tile of one instance, padding included. [l, t] [bytes] (eq. 11)."""
+    layer: LayerArrays, core: CoreArrays, tiles: Tiles, traffic: Traffic,
+    conventions: Conventions, xp: ModuleType,
+) -> Array:  # fmt: skip
+    """Size of a full tile of one instance. [l, t] [bytes] (eq. 11)."""
     extent = tiles.extent[..., :-1, :]
     weights = extent[..., 0, :, :]
     words_w = (
@@ -188,7 +189,10 @@ def calc_footprint_bytes(
     for axis, (out, kernel) in enumerate((_WINDOW_DIMS[:2], _WINDOW_DIMS[2:])):
         along_out = layer.stride[..., axis, None] * (inputs[..., out] - 1)
         along_kernel = layer.dilation[..., axis, None] * (inputs[..., kernel] - 1)
-        words_i = words_i * (along_out + along_kernel + 1)
+        rows = along_out + along_kernel + 1
+        if conventions.padding == "skipped":
+            rows = xp.minimum(rows, layer.size[..., axis, None])
+        words_i = words_i * rows
     outputs = extent[..., 2, :, :]
     words_o = (
         outputs[..., 0] * outputs[..., 1] * outputs[..., 2] * outputs[..., 4] * outputs[..., 5]

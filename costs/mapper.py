@@ -224,7 +224,7 @@ def _select(
     tiles = calc_tiles(layer_arrays, first, arrays, np)
     counts = calc_counts(layer_arrays, first, arrays, tiles, conventions, np, limits)
     traffic = calc_traffic(layer_arrays, first, counts, np)
-    footprint = calc_footprint_bytes(layer_arrays, first, tiles, traffic, np)
+    footprint = calc_footprint_bytes(layer_arrays, first, tiles, traffic, conventions, np)
     energy = calc_energy_pj(core_arrays, traffic)
     cycles = calc_cycles(
         core_arrays, traffic, tiles.steps, tiles.used[..., :-1], footprint, conventions, np

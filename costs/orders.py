@@ -33,6 +33,8 @@ class Structure:
         throttled: levels with several instances whose bandwidth is limited, so that it matters how
             many of them work.
         overlap: whether an input tile may keep what it shares with the one before.
+        most_rows: rows and columns that a tile of inputs holds at most; those of the picture where
+            padding is not stored.
         view: how rows of multipliers count (docs/theory/mapping_space.md, The real count):
             "usual" by equations (1) and (2), "least" with the least of an overlap that outer
             loops may keep, "explicit" so too, every loop by itself, with columns for tails;
@@ -44,6 +46,7 @@ class Structure:
     axes: tuple[tuple[str, tuple[str, ...], tuple[str, ...], bool], ...]
     throttled: tuple[str, ...] = ()
     overlap: bool = True
+    most_rows: tuple[float, float] = (math.inf, math.inf)
     view: View = "usual"
 
     @classmethod
@@ -61,6 +64,11 @@ class Structure:
                 and min(level.bandwidth, level.read_bandwidth, level.write_bandwidth) < math.inf
             ),
             overlap=slides and conventions.halo != "whole",
+            most_rows=(
+                (layer.input_height, layer.input_width)
+                if conventions.padding == "skipped"
+                else (math.inf, math.inf)
+            ),
         )
 
     @property

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from collections.abc import Mapping as Dict
 
 import numpy as np
 
@@ -19,10 +20,10 @@ from costs.core import Core
 from costs.encode import encode_mapping
 from costs.errors import InputError
 from costs.evaluate import calc_cost, encode_many
-from costs.layer import Layer
+from costs.layer import DIMS, RELEVANT, Layer
 from costs.mapping import Mapping
 
-KEPT = 32
+KEPT = 64
 """Mappings of different cost that are changed."""
 
 TRIED = 256
@@ -34,13 +35,13 @@ TOGETHER = 64
 ROUNDS = 100
 """Times that so many are tried at most."""
 
-PATIENCE = 25
+PATIENCE = 30
 """Times in a row without a cheaper mapping after which no more are tried."""
 
 MOST_LOOPS = 16
 """Temporal loops of a mapping at most."""
 
-MOST_CHANGES = 4
+MOST_CHANGES = 3
 """Changes made at once at most."""
 
 Token = tuple[str, str, int]
@@ -131,6 +132,8 @@ def _change(layer: Layer, core: Core, mapping: Mapping, rng: np.random.Generator
             _weigh(layer, tokens, spatial, rng)
         else:
             _unroll(layer, core, tokens, spatial, rng)
+    if rng.random() < 0.5:
+        tokens = _fill(layer, core, tokens, spatial, rng)
     changed = _write(layer, core, tokens, spatial)
     try:
         encode_mapping(layer, core, changed)
@@ -240,6 +243,56 @@ def _unroll(
         tokens[at] = loop
     else:
         tokens.insert(at, loop)
+
+
+def _fill(
+    layer: Layer, core: Core, tokens: Sequence[Token], spatial: Spatial, rng: np.random.Generator
+) -> list[Token]:
+    """The same loops with as much as fits in every memory, the inner ones and any operand first."""
+    loops = [token for token in tokens if not token[0]]
+    stored: list[list[Token]] = [[] for _ in range(len(loops) + 1)]
+    taken = dict.fromkeys((level.name for level in core.levels), 0.0)
+    for operand in rng.permutation(layer.operands).tolist():
+        place = len(loops)
+        for name in reversed(core.chain(operand)[1:]):
+            level = core.level(name)
+            room = level.capacity_bytes
+            room = room[operand] if isinstance(room, Dict) else room - taken[name]
+            axes = [p for axis, p in spatial.items() if axis not in level.replicated]
+            size = _calc_tile_bytes(layer, operand, loops[place:], axes)
+            while place:
+                wider = _calc_tile_bytes(layer, operand, loops[place - 1 :], axes)
+                if wider > room:
+                    break
+                place, size = place - 1, wider
+            taken[name] += size
+            stored[place].insert(0, (operand, name, 0))
+    filled = stored[0]
+    for loop, here in zip(loops, stored[1:], strict=True):
+        filled += [loop, *here]
+    return filled
+
+
+def _calc_tile_bytes(
+    layer: Layer, operand: str, loops: Sequence[Token], axes: Sequence[Dict[str, int]]
+) -> float:
+    """Size of the tile that loops and axes span [bytes]."""
+    extent: dict[str, int] = dict.fromkeys(DIMS, 1)
+    for _, dim, factor in loops:
+        extent[dim] *= factor
+    for part in axes:
+        for dim, factor in part.items():
+            extent[dim] *= factor
+    extent = {dim: min(n, layer.bounds[dim]) for dim, n in extent.items()}
+    plain = RELEVANT[operand] - set("PQRS") if operand == "I" else RELEVANT[operand]
+    words = float(math.prod(extent[dim] for dim in plain))
+    if operand == "I":
+        for axis, (out, kernel) in enumerate(("PR", "QS")):
+            rows = layer.stride[axis] * (extent[out] - 1)
+            rows += layer.dilation[axis] * (extent[kernel] - 1) + 1
+            words *= min(rows, (layer.input_height, layer.input_width)[axis])
+    bits = max(layer.bits_o, layer.bits_psum) if operand == "O" else layer.bits(operand)
+    return words * bits / 8
 
 
 def _choose_factor(factor: int, rng: np.random.Generator) -> int:

@@ -62,7 +62,8 @@ def calc_range(structure: Structure, sizes: tuple[int, ...], choice: Choice) -> 
     for number, (operand, _) in enumerate(structure.anchors):
         if operand == "I":
             span = (out - 1) * choice.pace[0] + (kernel - 1) * choice.pace[1] + 1
-            most[structure.first_tile + number] = span
+            rows = structure.most_rows[choice.dims[0] == "Q"]
+            most[structure.first_tile + number] = min(span, rows)
     return least, most
 
 

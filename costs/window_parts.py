@@ -101,6 +101,7 @@ def window_line_part(
         if operand == "I":
             column = part.values[:, structure.first_tile + number]
             column[:] = (column - 1) * step + 1
+            column.clip(max=structure.most_rows[line.dim in "QS"], out=column)
             if structure.view != "usual" and structure.overlap:
                 whole = part.values[:, structure.first_whole + number]
                 whole[whole < 1] = 0.5
@@ -167,7 +168,8 @@ def window_part(
         if operand == "I":
             column = structure.first_tile + number
             p, r = left.values[a, column], right.values[b, column]
-            values[:, column] = (p - 1) * stride + (r - 1) * dilation + 1
+            span = (p - 1) * stride + (r - 1) * dilation + 1
+            values[:, column] = np.minimum(span, structure.most_rows[out.dim == "Q"])
     fit = np.flatnonzero((values[:, structure.first_tile :] <= limits).all(axis=1))
     values, a, b = values[fit], a[fit], b[fit]
     movers = ((out, kernel, a, b, (stride, dilation)), (kernel, out, b, a, (dilation, stride)))

@@ -136,3 +136,25 @@ def test_cores_of_several_widths_are_refused_together():
     other = make_small(least_bits=8)[1]
     with pytest.raises(InputError, match="accesses"):
         solve(layer, [core, other], "energy", ZIGZAG)
+
+
+def test_a_tile_without_padding_holds_the_rows_there_are():
+    """A buffer that just holds the tensors, and one byte less, by `evaluate` and by the search."""
+    layer = Layer("l", K=2, C=3, P=5, Q=5, R=3, S=3, padding=((1, 1), (1, 1)), bits_psum=8)
+    words = {operand: layer.words(operand) for operand in OPERANDS}
+    assert words["I"] == 3 * 5 * 5
+    mapping = Mapping(tuple(layer.bounds.items()), {t: {"buffer": 0} for t in OPERANDS})
+    skipped = Conventions(halo="whole", padding="skipped")
+    for capacity in (sum(words.values()), sum(words.values()) - 1):
+        dram = MemoryLevel("dram", read_energy_pj=100.0, write_energy_pj=100.0)
+        buffer = MemoryLevel("buffer", capacity_bytes=capacity, read_energy_pj=1.0)
+        core = Core("c", (dram, buffer))
+        whole = capacity == sum(words.values())
+        assert evaluate(layer, core, mapping, skipped).fits == whole
+        assert not evaluate(layer, core, mapping, replace(skipped, padding="counted")).fits
+        found = best_mapping(layer, core, conventions=skipped)
+        assert found.cost.fits
+        assert found.bound <= found.cost.energy_pj * (1 + 1e-12)
+        if whole:
+            assert found.cost.counts["dram"]["I"]["read"] == words["I"]
+            assert found.cost.energy_pj <= evaluate(layer, core, mapping, skipped).energy_pj

@@ -1,7 +1,7 @@
 """Our search for mappings that cost little by ZigZag's model, of the layers of its runs."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,7 +11,7 @@ from costs.core import Core
 from costs.layer import Layer
 from costs.mapper import solve
 from costs.mapping import Mapping
-from costs.polish import make_price, polish
+from costs.polish import Price, make_price, polish
 from tests.zigzag_model import ZigZagModel, to_zigzag_terms
 from tests.zigzag_run import make_core
 
@@ -39,20 +39,6 @@ def as_sampled(layer: Layer) -> Layer:
     return replace(layer, stride=(1, 1), input_size=(layer.P, layer.Q), padding=((0, 0), (0, 0)))
 
 
-def tighten(layer: Layer, mapping: Mapping) -> Mapping:
-    """The mapping with the smallest factors that still cover the layer, shrunk from inside."""
-    loops = list(mapping.loops)
-    for dim, bound in layer.bounds.items():
-        unrolled = math.prod(
-            factor for part in mapping.spatial.values() for name, factor in part if name == dim
-        )
-        places = [place for place, (name, _) in enumerate(loops) if name == dim]
-        for place in reversed(places):
-            others = math.prod(loops[other][1] for other in places if other != place)
-            loops[place] = (dim, max(1, math.ceil(math.ceil(bound / unrolled) / others)))
-    return replace(mapping, loops=tuple(loops))
-
-
 def split(bound: int, parts: int) -> list[tuple[int, ...]]:
     """All ways to write a bound as a product of so many factors."""
     if parts == 1:
@@ -70,16 +56,34 @@ def count_steps(layer: Layer, core: Core) -> dict[str, int]:
     return {axis.dims[0]: math.ceil(layer.bounds[axis.dims[0]] / axis.size) for axis in core.axes}
 
 
-def unroll_fully(layer: Layer, core: Core, mapping: Mapping) -> Mapping:
-    """The mapping with its axes as full as they can be and loops near those it had."""
-    loops, stored, spatial = list(mapping.loops), mapping.stored, {}
+def count_loops(mapping: Mapping, dim: str) -> int:
+    """Iterations of all temporal loops of a dimension."""
+    return math.prod(factor for name, factor in mapping.loops if name == dim)
+
+
+def is_expressible(layer: Layer, mapping: Mapping) -> bool:
+    """Whether it can be said to ZigZag as it is: loops divide, or an unrolling makes up for it."""
+    unrolled = {name for part in mapping.spatial.values() for name, _ in part}
+    return all(
+        count_loops(mapping, dim) <= bound
+        if dim in unrolled
+        else count_loops(mapping, dim) == bound
+        for dim, bound in layer.bounds.items()
+    )
+
+
+def unroll_fully(layer: Layer, core: Core, mapping: Mapping) -> list[Mapping]:
+    """The mapping with its axes as full as they can be and loops near those it had that divide.
+
+    And the same with the smallest tiles, which fit in any case.
+    """
+    loops, stored = list(mapping.loops), mapping.stored
     steps = count_steps(layer, core)
-    for axis in core.axes:
-        dim = axis.dims[0]
-        spatial[axis.name] = ((dim, math.ceil(layer.bounds[dim] / steps[dim])),)
+    for dim, bound in layer.bounds.items():
+        wanted = steps.get(dim, bound)
         places = [place for place, (name, _) in enumerate(loops) if name == dim]
         if not places:
-            loops.insert(0, (dim, steps[dim]))
+            loops.insert(0, (dim, wanted))
             stored = {
                 operand: {level: place + (place > 0) for level, place in part.items()}
                 for operand, part in stored.items()
@@ -90,11 +94,15 @@ def unroll_fully(layer: Layer, core: Core, mapping: Mapping) -> Mapping:
             pairs = zip(factors, places, strict=True)
             return sum(abs(math.log(factor / loops[place][1])) for factor, place in pairs)
 
-        for factor, place in zip(
-            min(split(steps[dim], len(places)), key=distance), places, strict=True
-        ):
+        nearest = min(split(wanted, len(places)), key=distance)
+        for factor, place in zip(nearest, places, strict=True):
             loops[place] = (dim, factor)
-    return replace(mapping, loops=tuple(loops), stored=stored, spatial=spatial)
+    spatial = {
+        axis.name: ((axis.dims[0], math.ceil(layer.bounds[axis.dims[0]] / steps[axis.dims[0]])),)
+        for axis in core.axes
+    }
+    inside = {o: dict.fromkeys(part, len(loops)) for o, part in stored.items()}
+    return [Mapping(tuple(loops), positions, spatial) for positions in (stored, inside)]
 
 
 def find_energies(model: ZigZagModel, run, layer: Layer) -> Energies:
@@ -114,27 +122,27 @@ def find_energies(model: ZigZagModel, run, layer: Layer) -> Energies:
             for operand in "IW":
                 stored[operand].setdefault(f"pins_{operand}", len(mapping.loops))
             known.append(replace(mapping, stored=stored))
-    any_price = make_price(counted, core, "energy", ZIGZAG)
     steps = count_steps(counted, core)
 
-    def price(mappings: Sequence[Mapping]) -> np.ndarray:
-        full = [
-            all(
-                math.prod(factor for name, factor in mapping.loops if name == dim) == wanted
-                for dim, wanted in steps.items()
-            )
-            for mapping in mappings
-        ]
-        return np.where(full, any_price(mappings), math.inf)
+    def price_on(core: Core, able: Callable[[Mapping], bool]) -> Price:
+        price = make_price(counted, core, "energy", ZIGZAG)
+
+        def price_able(mappings: Sequence[Mapping]) -> np.ndarray:
+            costs = np.full(len(mappings), math.inf)
+            said = [is_expressible(counted, one) and able(one) for one in mappings]
+            costs[said] = price([one for one, ok in zip(mappings, said, strict=True) if ok])
+            return costs
+
+        return price_able
+
+    def is_full(mapping: Mapping) -> bool:
+        return all(count_loops(mapping, dim) == wanted for dim, wanted in steps.items())
 
     def score(mappings: Sequence[Mapping]) -> float:
-        return min(
-            model.score(layer, *to_zigzag_terms(layer, core, one))
-            for mapping in mappings
-            for one in (mapping, tighten(layer, mapping))
-        )
+        return min(model.score(layer, *to_zigzag_terms(layer, core, one)) for one in mappings)
 
-    same = polish(counted, core, price, [unroll_fully(counted, core, mapping) for mapping in known])
+    start = [one for mapping in known for one in unroll_fully(counted, core, mapping)]
+    same = polish(counted, core, price_on(core, is_full), start)
     least = score(same)
-    others = polish(counted, free, make_price(counted, free, "energy", ZIGZAG), [*known, *same])
+    others = polish(counted, free, price_on(free, lambda _: True), [*known, *same])
     return Energies(least, min(least, score(others)))
