@@ -77,6 +77,7 @@ class LayerRow:
             "proved": self.best.proved,
             "least_by_1": self.best.least_by_1,
             "bound": self.best.bound,
+            "gap": self.best.gap,
             "mapping": {
                 "loops": [list(factor) for factor in mapping.loops],
                 "stored": {operand: dict(at) for operand, at in mapping.stored.items()},

@@ -283,6 +283,7 @@ class BestMapping:
         compared: candidates that were compared by their exact cost.
         compulsory_bytes: traffic that no mapping undercuts, by operand [bytes].
         bound: objective that no mapping undercuts; that of this mapping where it is proved.
+        gap: by what part of the bound this mapping is above it; 0 where it is proved.
         proved: whether no mapping costs less, as `costs.evaluate` counts; not where the time or the
             effort for the proof was over (docs/theory/mapping_space.md, The real count).
         least_by_1: whether no mapping is less by equations (1) and (2) of that page.
@@ -295,6 +296,7 @@ class BestMapping:
     compared: int
     compulsory_bytes: dict[str, float]
     bound: float
+    gap: float
     proved: bool
     least_by_1: bool
 
@@ -336,9 +338,16 @@ def best_mapping(
         compared=len(solutions.mappings),
         compulsory_bytes={t: words[t] * layer.bits(t) / 8 for t in layer.operands},
         bound=solutions.bound,
+        gap=_calc_gap(float(calc_goal(solutions, objective)[0]), solutions),
         proved=solutions.proved,
         least_by_1=solutions.candidates.proved,
     )
+
+
+def _calc_gap(reached: float, solutions: Solutions) -> float:
+    if solutions.proved:
+        return 0.0
+    return reached / solutions.bound - 1 if solutions.bound else math.inf
 
 
 def _explain_misfit(layer: Layer, core: Core, conventions: Conventions) -> InputError:

@@ -289,4 +289,5 @@ def test_a_large_layer_on_eyeriss_ends_with_a_mapping_and_a_bound(name, monkeypa
     assert cost.utilization <= 1
     assert 0 < best.bound <= cost.energy_pj * (1 + 1e-12)
     assert best.proved == (best.bound > cost.energy_pj * (1 - 1e-12))
+    assert best.gap == pytest.approx(cost.energy_pj / best.bound - 1, abs=1e-12)
     assert best.least_by_1 or layer.name == "first"

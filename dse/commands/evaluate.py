@@ -24,6 +24,7 @@ _ROW = (
     "utilization",
     "dram_bytes",
     "distance_to_bound",
+    "proof",
     "mapping",
 )
 _SLOT = ("layer", "kind", "core", "time_s", "energy_pj", "dram_bytes", "weights_resident")
@@ -135,7 +136,9 @@ def evaluate_network_command(
         layers = [row.to_dict() for row in rows]
         print_json({"network": network, "core": core.name, "layers": layers, "total": total})
         return
-    table = [{**row.to_dict(), "mapping": _mapping_text(row)} for row in rows]
+    table = [
+        {**row.to_dict(), "proof": _proof_text(row), "mapping": _mapping_text(row)} for row in rows
+    ]
     cells = [[row.get(name, "") for name in _ROW] for row in (*table, total)]
     print_table(_ROW, cells, title=f"{network} on {core.name}, best mapping in {objective}")
     levels = total["energy_by_level_pj"].items()
@@ -145,7 +148,8 @@ def evaluate_network_command(
         given = "effort" if math.isinf(proof_s) else f"{proof_s:g} s"
         print_line(
             f"{len(open_)} of {len(rows)} layers: the best mapping found, not proved to be the "
-            f"best with the {given} that each is given; --json has the bounds"
+            f"best with the {given} that each is given; at most so much above the optimum as the "
+            f"column proof says"
         )
 
 
@@ -310,6 +314,11 @@ def _draw(breakdown: Breakdown, file: Path, name: str | None = None) -> None:
     from dse.figures.style import save
 
     save(draw_layers(breakdown, name), file)
+
+
+def _proof_text(row: LayerRow) -> str:
+    """Whether the mapping is proved to be the best, or how far above the optimum at most."""
+    return "proved" if row.best.proved else f"within {row.best.gap:.2%}"
 
 
 def _mapping_text(row: LayerRow) -> str:
