@@ -169,13 +169,13 @@ def run_cells(
     folder: Path,
     progress: Callable[[str, int, int, int], None],
 ) -> list[dict[str, Any]]:
-    """All cells, those that stand in the folder taken from there.
+    """All cells, those that stand in the folder taken from there, also if none asks for them now.
 
     Args:
         config: an experiment with `method: surface`.
         methods: of `METHODS`.
         seeds: paired seeds, from the experiment's own on.
-        folder: where each cell is kept.
+        folder: where each cell is kept; methods may have fewer seeds than others.
         progress: told (method, seed, number, of) before each.
 
     Raises:
@@ -200,6 +200,11 @@ def run_cells(
         )
     folder.mkdir(parents=True, exist_ok=True)
     cells = [(m, config.seed + s) for s in range(seeds) for m in methods]
+    asked = len(cells)
+    for method in METHODS:
+        kept = folder.glob(f"{method.replace(' ', '_')}-*.json")
+        there = sorted(int(file.stem.rpartition("-")[2]) for file in kept)
+        cells += [(method, seed) for seed in there if (method, seed) not in cells]
     rows = []
 
     shared = make_context(config)
@@ -214,7 +219,7 @@ def run_cells(
         file = folder / f"{method.replace(' ', '_')}-{seed}.json"
 
         def make(method: str = method, seed: int = seed, number: int = number) -> list[dict]:
-            progress(method, seed, number + 1, len(cells))
+            progress(method, seed, number + 1, asked)
             return run_cell(context_of(seed), tables(), method)
 
         rows += kept_cell(file, settings_of(config, method, passes), make)

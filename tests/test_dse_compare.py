@@ -233,6 +233,9 @@ def test_all_methods_spend_what_they_may_and_a_stopped_comparison_goes_on(tmp_pa
         assert any(r["kept"] for r in mine)
     again = compare.run_cells(config, methods, 1, cells, lambda *_: pytest.fail("ran again"))
     assert again == rows
+    # a later call for fewer methods leaves none out of the table
+    some = compare.run_cells(config, methods[:1], 1, cells, lambda *_: pytest.fail("ran again"))
+    assert [r["method"] for r in some] == [r["method"] for r in rows]
     changed = config.model_copy(update={"log_every": 3})
     with pytest.raises(InputError, match="another configuration"):
         compare.run_cells(changed, methods, 1, cells, lambda *_: None)

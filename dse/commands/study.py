@@ -113,7 +113,9 @@ def compare_command(
 
     with naming(config):
         rows = run_cells(experiment, chosen, seeds, out / "cells", progress)
-    settings = {"experiment": experiment.model_dump(mode="json"), "seeds": seeds}
+    given = {method: len({r["seed"] for r in rows if r["method"] == method}) for method in METHODS}
+    ran = {method: number for method, number in given.items() if number}
+    settings = {"experiment": experiment.model_dump(mode="json"), "seeds": ran}
     files = write_study(out, "compare", rows, settings)
     summary = summarise(rows)
     if as_json:
