@@ -31,6 +31,7 @@ from dse.tables import TablesPhase
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+from matplotlib.ticker import LogLocator
 
 FOLDER = Path(__file__).parent / "results" / "hardware_modes"
 FILE = FOLDER / "fronts.csv"
@@ -113,9 +114,10 @@ def draw() -> None:
         for chip in sorted(chips) if mode != "per_design" else ():
             sizes = zip(knobs, chip, strict=True)
             print("   ", ", ".join(f"{name.removeprefix('knob_')} {size}" for name, size in sizes))
-    panels[0].set_xscale("log")
-    panels[0].set_xticks([100, 1000, 10_000], ["100", "1,000", "10,000"])
-    panels[1].set_xticks([950, 1250, 1600, 2100], ["950", "1,250", "1,600", "2,100"])
+    for panel, steps in zip(panels[:2], [(1.0,), (1.0, 2.0, 5.0)], strict=True):
+        panel.set_xscale("log")
+        panel.xaxis.set_major_locator(LogLocator(subs=steps))
+        panel.xaxis.set_major_formatter("{x:,.0f}")
     panels[1].minorticks_off()
     panels[0].set_ylabel("Validation accuracy with 95 % interval [%]")
     panels[0].legend(frameon=False, loc="lower right", fontsize=8.5)
