@@ -35,7 +35,7 @@ from costs.tilings import Group, join_orders
 MOST = 3_000
 """Mappings that are written out at most."""
 
-EFFORT = 100_000_000
+EFFORT = 1_000_000_000
 """Rows priced at most in every step, where no time is given."""
 
 SHARE = 0.25
@@ -93,7 +93,7 @@ def find_rest(
         one.deadline_s = deadline_s
         one.most_priced = EFFORT if math.isinf(deadline_s) else math.inf
     if rough:
-        least.deadline_s, least.most_priced = math.inf, EFFORT // 200
+        least.deadline_s, least.most_priced = math.inf, EFFORT // 2000
     found: list[tuple[Mapping, np.ndarray]] = []
     floors = least.floors
     complete = not rough
