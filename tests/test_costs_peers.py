@@ -20,7 +20,7 @@ from tests.zigzag_search import Energies, as_sampled, find_energies
 
 LIMITS = Path(__file__).parent.parent / "experiments/results/zigzag_limits/limits.csv"
 
-WITHIN = {"tpu_like": 1e-3, "eyeriss_like": 0.007}
+WITHIN = {"tpu_like": 1e-5, "eyeriss_like": 0.007}
 """Relative error of our count of ZigZag's mappings."""
 
 

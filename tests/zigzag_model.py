@@ -2,6 +2,7 @@
 
 import copy
 import importlib
+import math
 
 from costs.core import Core
 from costs.layer import Layer
@@ -40,7 +41,7 @@ class ZigZagModel:
         self.sizes = dict(zip(array["dimensions"], array["sizes"], strict=True))
 
     def score(self, layer: Layer, bounds, spatial, temporal) -> float:
-        """Energy of a mapping [pJ].
+        """Energy of a mapping [pJ]; infinite where, by ZigZag's sizes of tiles, it does not fit.
 
         Args:
             layer: strides, padding and bits.
@@ -81,7 +82,8 @@ class ZigZagModel:
             temporal_mapping=self.temporal(loops, node, self.uneven),
             access_same_data_considered_as_no_access=True,
         )
-        return float(result.energy_total)
+        filled = [part for levels in result.mem_utili_shared.values() for part in levels]
+        return float(result.energy_total) if max(filled) <= 1 else math.inf
 
     def _node(self, layer, bounds):
         dims = ["B", "K", "G", "OX", "OY", "C", "FX", "FY"]
