@@ -9,7 +9,7 @@ import pytest
 from jax.test_util import check_grads
 from random_cases import random_case
 
-from costs.conventions import Conventions
+from costs.conventions import ZIGZAG, Conventions
 from costs.core import Axis, Core, MemoryLevel
 from costs.counts import calc_counts
 from costs.encode import encode_core, encode_layer, encode_mapping
@@ -49,6 +49,7 @@ MAPPING = Mapping(
 CONVENTIONS = (
     Conventions(),
     Conventions(halo="exact", padding="skipped", drain_reads=True, first_read="counted", fill=True),
+    ZIGZAG,
 )
 
 

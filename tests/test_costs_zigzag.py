@@ -85,6 +85,7 @@ def test_shipped_tpu_like_is_zigzags(reference):
             same.read_energy_pj,
             same.write_energy_pj,
         )
+        assert level.access_bits == same.access_bits
         assert level.operands == tuple(o for o in "WIO" if o in same.operands)
         if level.name != "output_register":  # 32-bit partial sums fit, in ZigZag's own 16 bits
             assert level.capacity_bytes == same.capacity_bytes
