@@ -260,6 +260,7 @@ class JointPhase:
                 relaxed = ordinals[: len(shape.max_widths), 0]
                 widths = shape.widths(hard)[:, 0] + relaxed - jax.lax.stop_gradient(relaxed)
                 crossing = crossing_flags(ends, draw)
+                widths, crossing = (_materialised(x) for x in (widths, crossing))
                 logits_out, _ = net.apply(params, stats, pictures, widths, crossing, "batch")
                 task = cross_entropy(logits_out, labels, training.label_smoothing)
                 correct = jnp.mean(jnp.argmax(logits_out, -1) == labels)
@@ -295,6 +296,15 @@ def edge_ends(context: Context) -> np.ndarray:
         producer = context.workload.tensors[tensor].producer
         ends.append((producer, context.workload.index(edge.consumer)))
     return np.array(ends)
+
+
+def _materialised(numbers: Array) -> Array:
+    """f32[n] the same numbers, computed once.
+
+    XLA would compute them, draws included, anew for every element of the tensors that they scale;
+    a product with the identity it does not take apart.
+    """
+    return jnp.dot(numbers, jnp.eye(len(numbers)), precision="highest")
 
 
 def _hold(draw: Draw, frozen: Array) -> Draw:
