@@ -8,6 +8,7 @@ or in the views that look for less what their real cost is at least (lemma 8).
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Protocol
@@ -198,9 +199,17 @@ class CandidateCost:
         ]
 
     def objective_bound(self, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-        """Objective of every row under every set of prices, at least, `(rows, prices)`."""
-        read, written = self.traffic(low, high)
+        """Objective of every row under every set of prices, at least, `(rows, prices)`.
+
+        Infinite in orders that have no rows, whose `low` is.
+        """
         hw = self.hardware.distinct
+        there = np.isfinite(low[:, 0])
+        if not there.all():  # a price may be zero, and nothing times infinity is no bound
+            bound = np.full((len(low), hw.points), math.inf)
+            bound[there] = self.objective_bound(low[there], high[there])
+            return bound
+        read, written = self.traffic(low, high)
         cost = np.ones(())
         if self.objective != "latency":
             cost = (
@@ -220,6 +229,9 @@ class CandidateCost:
         hw = self.hardware.distinct
         if self.objective != "energy" or hw.points < MANY_PRICES or not np.isfinite(limit):
             return np.arange(len(low))
+        there = np.flatnonzero(np.isfinite(low[:, 0]))
+        if len(there) < len(low):  # as above
+            return there[self.find_cheap(low[there], high[there], limit)]
         read, written = self.traffic(low, high)
         energy = read @ hw.read_price.min(axis=0) + written @ hw.write_price.min(axis=0)
         return np.flatnonzero(energy + self.layer.macs * hw.mac_energy.min() <= limit)

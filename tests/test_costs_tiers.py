@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -82,3 +83,16 @@ def test_a_descent_ends_at_mappings_and_two_at_once_come_closer():
                     found += list(search.cost.objective_bound(joined.values, joined.values)[:, 0])
     assert optimum * (1 - 1e-9) <= min(double) <= min(single)
     assert min(double) <= 1.05 * optimum
+
+
+@pytest.mark.parametrize("objective", ["energy", "latency", "edp"])
+def test_an_order_without_rows_is_infinitely_dear_even_where_accesses_are_free(objective):
+    core = small_core()
+    free = [replace(kind, read_energy_pj=0.0, write_energy_pj=0.0) for kind in core.levels[1:]]
+    core = replace(core, levels=(core.levels[0], *free))
+    search = Search(Layer("conv", K=3, C=2, P=4, R=2), [core], objective, TIMELOOP)
+    low = np.ones((2, search.structure.columns))
+    low[1] = math.inf  # as `costs.ranges.calc_extremes` says of such an order
+    bound = search.cost.objective_bound(low, np.maximum(low, 8.0))
+    assert np.isfinite(bound[0]).all()
+    assert np.isinf(bound[1]).all()
