@@ -6,6 +6,7 @@ it to the real numbers between neighbouring points, exact at the points themselv
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import io
@@ -171,7 +172,7 @@ def layer_table(
         shares: the part of a level's capacity that a mapping may use, by level.
         objective: what the mapping of every entry is best in: "energy", "latency" or "edp".
         conventions: how accesses are counted.
-        cache_dir: where tables are kept; `None` computes anew.
+        cache_dir: where tables are kept, if it can be written to; `None` computes anew.
 
     Raises:
         InputError: a width, knob, home or objective is unknown.
@@ -200,7 +201,8 @@ def layer_table(
             _reshape(table, shape), grid=grid, levels=tuple(level.name for level in core.levels)
         )
         if cache_dir is not None:
-            _store(Path(cache_dir), key, table)
+            with contextlib.suppress(OSError):  # a table that cannot be kept serves all the same
+                _store(Path(cache_dir), key, table)
     return table
 
 
@@ -308,9 +310,12 @@ def _store(folder: Path, key: str, table: LayerTable) -> None:
     payload = buffer.getvalue()
     folder.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=folder, suffix=".part")
-    with os.fdopen(handle, "wb") as file:
-        file.write(hashlib.sha256(payload).digest() + payload)
-    Path(temporary).replace(folder / f"{key}.npz")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(hashlib.sha256(payload).digest() + payload)
+        Path(temporary).replace(folder / f"{key}.npz")
+    finally:
+        Path(temporary).unlink(missing_ok=True)
 
 
 def _load(folder: Path, key: str, shape: tuple[int, ...]) -> LayerTable | None:

@@ -209,7 +209,7 @@ def assign(
         str | None,
         typer.Option(metavar="CORE,CORE,..", help="With dp: a stage on each, in this order."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of what is random.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of what is random.")] = 0,
     proof_s: Annotated[
         float, typer.Option(min=0.0, help="How long to look for a proof [s].")
     ] = 20.0,

@@ -203,7 +203,8 @@ def run_cells(
     asked = len(cells)
     for method in METHODS:
         kept = folder.glob(f"{method.replace(' ', '_')}-*.json")
-        there = sorted(int(file.stem.rpartition("-")[2]) for file in kept)
+        numbers = [file.stem.rpartition("-")[2] for file in kept]
+        there = sorted(int(number) for number in numbers if number.isdecimal())
         cells += [(method, seed) for seed in there if (method, seed) not in cells]
     rows = []
 

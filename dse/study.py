@@ -91,13 +91,17 @@ def kept_cell(file: Path, fixed: Mapping[str, Any], make: Callable[[], Any]) -> 
         make: gives plain data.
 
     Raises:
-        InputError: if the file was made with another configuration.
+        InputError: if the file is damaged or was made with another configuration.
     """
     if file.exists():
-        cell = json.loads(file.read_text())
-        if cell["config"] != fixed:
+        try:
+            cell = json.loads(file.read_text())
+            config, row = cell["config"], cell["row"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError("not a whole cell: delete it to compute it anew", file=file) from error
+        if config != fixed:
             raise InputError("made with another configuration", file=file)
-        return cell["row"]
+        return row
     row = make()
     write_atomically(file, (json.dumps({"config": fixed, "row": row}) + "\n").encode())
     return row

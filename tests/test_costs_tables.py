@@ -167,6 +167,16 @@ def test_cache_key_follows_content_not_names(table):
     assert len({key, *(tables.content_key(*other) for other in others)}) == 5
 
 
+def test_a_cache_that_cannot_be_written_is_done_without(tmp_path, table):
+    (tmp_path / "file").write_text("")
+    for folder in (tmp_path / "file", tmp_path / "file" / "inside"):
+        found = layer_table(
+            LAYER, load_core("narrow_tile"), widths=WIDTHS, hardware=HARDWARE, cache_dir=folder
+        )
+        np.testing.assert_array_equal(found.energy_pj, table.energy_pj)
+    assert [file.name for file in tmp_path.iterdir()] == ["file"]
+
+
 def test_cache_folder_is_the_users(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert default_cache_dir() == tmp_path / "narrows" / "tables"

@@ -236,6 +236,13 @@ def test_all_methods_spend_what_they_may_and_a_stopped_comparison_goes_on(tmp_pa
     # a later call for fewer methods leaves none out of the table
     some = compare.run_cells(config, methods[:1], 1, cells, lambda *_: pytest.fail("ran again"))
     assert [r["method"] for r in some] == [r["method"] for r in rows]
+    (cells / "surface-old.json").write_text("{}")  # not one of its cells
+    assert compare.run_cells(config, methods, 1, cells, lambda *_: pytest.fail("ran again")) == rows
+    (cells / "greedy-7.json").write_text("{")
+    with pytest.raises(InputError, match="not a whole cell"):
+        compare.run_cells(config, methods[:1], 1, cells, lambda *_: pytest.fail("ran again"))
+    (cells / "greedy-7.json").unlink()
+    (cells / "surface-old.json").unlink()
     changed = config.model_copy(update={"log_every": 3})
     with pytest.raises(InputError, match="another configuration"):
         compare.run_cells(changed, methods, 1, cells, lambda *_: None)
